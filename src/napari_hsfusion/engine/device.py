@@ -1,0 +1,69 @@
+"""Where a run computes: choice of device, its description, release of its memory."""
+
+from __future__ import annotations
+
+import gc
+import platform
+from typing import Any
+
+import torch
+
+from ..errors import DeviceError
+
+
+def resolve_device(name: str | torch.device = "auto") -> torch.device:
+    """Turn a name into a device that is there.
+
+    Parameters
+    ----------
+    name : str or torch.device
+        ``auto`` (the first CUDA device, else the CPU), ``cpu``, ``cuda``,
+        ``cuda:N``, or any other name torch knows.
+
+    Raises
+    ------
+    DeviceError
+        If the device is unknown or absent.
+    """
+    text = str(name)
+    if text == "auto":
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise DeviceError(f"device: expected auto, cpu, cuda or cuda:N, got {text!r}") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        index = device.index or 0
+        if index >= count:
+            raise DeviceError(f"device {text!r} is not there: torch sees {count} CUDA device(s)")
+        return torch.device("cuda", index)
+    if device.type != "cpu":
+        try:
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise DeviceError(f"device {text!r} cannot be used: {error}") from None
+    return device
+
+
+def describe_device(device: torch.device) -> dict[str, Any]:
+    """Name, memory in bytes and thread count of a device, JSON-able."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return {
+            "device": str(device),
+            "name": properties.name,
+            "memory_bytes": int(properties.total_memory),
+        }
+    return {
+        "device": str(device),
+        "name": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def release(device: torch.device) -> None:
+    """Give cached memory back, so that a failed or cancelled run leaves none behind."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,0 +1,309 @@
+"""The pair and its responses, and the least-squares systems they define in a subspace.
+
+With ``Z = A x3 E`` (A: d images, E: d x C) the data terms are
+
+    ||X - H(A) x3 E||^2 / sx^2 + ||Y - A x3 (E R^T)||^2 / sy^2
+
+and every product below costs d images, not C.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from ..errors import PairError
+from .noise import estimate_noise_x, estimate_noise_y
+from .operators import SpatialDegradation, SpectralResponse
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Observation:
+    """A pair of images with what is known of how they came about.
+
+    Parameters
+    ----------
+    x : array_like, shape (C, h, w)
+        LR-HSI; NaN where nothing was measured.
+    y : array_like, shape (c, H, W)
+        HR-MSI in the same radiometric unit; NaN where nothing was measured.
+    spatial : SpatialDegradation
+        H, from (H, W) to (h, w).
+    spectral : SpectralResponse
+        R, from C to c bands.
+    valid_x, valid_y : array_like of bool, optional
+        False where a pixel is not to be used; pixels with NaN never are.
+    noise_x, noise_y : float, optional
+        Standard deviations in the unit of the images; estimated when absent.
+
+    Raises
+    ------
+    PairError
+        If sizes or band counts do not fit, or nothing valid is left.
+    """
+
+    def __init__(
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        spatial: SpatialDegradation,
+        spectral: SpectralResponse,
+        valid_x: npt.ArrayLike | None = None,
+        valid_y: npt.ArrayLike | None = None,
+        noise_x: float | None = None,
+        noise_y: float | None = None,
+    ) -> None:
+        self.x = np.asarray(x)
+        self.y = np.asarray(y)
+        self.spatial = spatial
+        self.spectral = spectral
+        for name, array, bands, shape in (
+            ("LR-HSI", self.x, spectral.bands_in, spatial.shape_lr),
+            ("HR-MSI", self.y, spectral.bands_out, spatial.shape_hr),
+        ):
+            if array.ndim != 3:
+                raise PairError(f"{name}: expected (band, y, x), got shape {array.shape}")
+            if array.shape[0] != bands:
+                raise PairError(
+                    f"{name}: the SRF expects {bands} bands, the image has {array.shape[0]}"
+                )
+            if array.shape[1:] != shape:
+                raise PairError(f"{name}: expected {shape} pixels, got {array.shape[1:]}")
+        self.valid_x = _valid(self.x, valid_x, "LR-HSI")
+        self.valid_y = _valid(self.y, valid_y, "HR-MSI")
+        self.noise_x = noise_x
+        self.noise_y = noise_y
+
+    def known(self) -> BoolArray:
+        """Pixels (H, W) that both images cover: the others stay unknown in the result."""
+        ratio = self.spatial.ratio
+        covered = self.valid_x.repeat(ratio, 0).repeat(ratio, 1)
+        return covered & self.valid_y
+
+    def prepare(self, device: torch.device, dtype: torch.dtype) -> Problem:
+        """Normalise the pair so that its largest value is 1, and move it to a device."""
+        x = fill_invalid(self.x, self.valid_x)
+        y = fill_invalid(self.y, self.valid_y)
+        scale = float(max(np.abs(x).max(), np.abs(y).max()))
+        if scale <= 0:
+            raise PairError("both images are zero everywhere: there is nothing to fuse")
+        xt = torch.as_tensor(x / scale).to(device, dtype)
+        yt = torch.as_tensor(y / scale).to(device, dtype)
+        noise_x = self.noise_x
+        noise_y = self.noise_y
+        sigma_x = estimate_noise_x(x / scale, self.valid_x) if noise_x is None else noise_x / scale
+        floor = _NOISE_FLOOR * float(np.sqrt(np.mean((x / scale) ** 2)))
+        sigma_x = max(sigma_x, floor)
+        if noise_y is None:
+            sigma_y = estimate_noise_y(
+                x / scale,
+                y / scale,
+                self.spatial,
+                self.spectral,
+                sigma_x,
+                self.valid_x,
+                self.valid_y,
+            )
+        else:
+            sigma_y = noise_y / scale
+        sigma_y = max(sigma_y, floor)
+        return Problem(
+            x=xt,
+            y=yt,
+            spatial=self.spatial,
+            spectral=self.spectral,
+            sigma_x=sigma_x,
+            sigma_y=sigma_y,
+            scale=scale,
+            mask_x=_mask(self.valid_x, device, dtype),
+            mask_y=_mask(self.valid_y, device, dtype),
+        )
+
+
+_NOISE_FLOOR = 5e-4  # of the image's rms: exact data would make the systems singular
+
+
+def _valid(image: npt.NDArray[np.generic], given: npt.ArrayLike | None, name: str) -> BoolArray:
+    valid = np.isfinite(image).all(0)
+    if given is not None:
+        mask = np.asarray(given, dtype=bool)
+        if mask.shape != valid.shape:
+            raise PairError(f"{name}: mask of {mask.shape} for an image of {valid.shape}")
+        valid &= mask
+    if not valid.any():
+        raise PairError(f"{name}: no pixel has a value in every band used")
+    return valid
+
+
+def _mask(valid: BoolArray, device: torch.device, dtype: torch.dtype) -> Tensor | None:
+    if valid.all():
+        return None
+    return torch.as_tensor(valid).to(device, dtype)
+
+
+def fill_invalid(
+    image: npt.NDArray[np.generic], valid: BoolArray
+) -> npt.NDArray[np.float64]:
+    """Copy of `image` (band, y, x) with the nearest valid pixel where `valid` is False."""
+    out = np.asarray(image, dtype=np.float64)
+    if valid.all():
+        return out
+    nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    return np.asarray(out[:, nearest[0], nearest[1]])
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A normalised pair on a device; values of valid pixels are at most 1.
+
+    Attributes
+    ----------
+    x : Tensor, shape (C, h, w)
+    y : Tensor, shape (c, H, W)
+    sigma_x, sigma_y : float
+        Noise standard deviations, in normalised units.
+    scale : float
+        Input value = normalised value * scale.
+    mask_x, mask_y : Tensor or None
+        1 where valid, 0 elsewhere; None when all is valid.
+    """
+
+    x: Tensor
+    y: Tensor
+    spatial: SpatialDegradation
+    spectral: SpectralResponse
+    sigma_x: float
+    sigma_y: float
+    scale: float
+    mask_x: Tensor | None
+    mask_y: Tensor | None
+
+    @cached_property
+    def response(self) -> Tensor:
+        """R as a tensor (c, C)."""
+        return self.spectral.tensor(self.x)
+
+    def residuals(self, coefficients: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+        """X - H(A) x3 E, shape (C, h, w), and Y - A x3 E x3 R, shape (c, H, W), masked."""
+        low = self.spatial.forward(coefficients)
+        rx = self.x - torch.tensordot(basis.T, low, dims=1)
+        ry = self.y - torch.tensordot(self.response @ basis.T, coefficients, dims=1)
+        return _masked(rx, self.mask_x), _masked(ry, self.mask_y)
+
+    def pixels(self) -> Tensor:
+        """Valid spectra of the LR-HSI, shape (C, n)."""
+        flat = self.x.flatten(1)
+        return flat if self.mask_x is None else flat[:, self.mask_x.flatten() > 0]
+
+
+def _masked(image: Tensor, mask: Tensor | None) -> Tensor:
+    return image if mask is None else image * mask
+
+
+class NormalEquations:
+    """Normal equations of both data terms and a Gaussian prior, in a fixed subspace.
+
+    ``A -> H^T M_x H(A) x3 Gx + M_y A x3 Gy + P A`` with ``Gx = E E^T / sx^2``,
+    ``Gy = E R^T R E^T / sy^2`` and P a pixel-wise mixture of precisions.
+
+    Parameters
+    ----------
+    problem : Problem
+    basis : Tensor, shape (d, C)
+    precision : Tensor, shape (k, d, d)
+        Prior precision matrices, symmetric positive definite.
+    membership : Tensor, shape (k, H, W), or None
+        Weights of the k precisions at every pixel, summing to one; None for k = 1.
+    """
+
+    def __init__(
+        self, problem: Problem, basis: Tensor, precision: Tensor, membership: Tensor | None = None
+    ) -> None:
+        self.problem = problem
+        self.basis = basis
+        self.precision = precision
+        self.membership = membership
+        project = basis @ problem.response.T
+        self.gram_x = basis @ basis.T / problem.sigma_x**2
+        self.gram_y = project @ project.T / problem.sigma_y**2
+        self._project = project
+        self._inverse = torch.linalg.inv(precision + self.gram_y)
+
+    def data(self) -> Tensor:
+        """Right-hand side of the data terms alone, shape (d, H, W)."""
+        p = self.problem
+        low = torch.tensordot(self.basis, _masked(p.x, p.mask_x), dims=1) / p.sigma_x**2
+        high = torch.tensordot(self._project, _masked(p.y, p.mask_y), dims=1) / p.sigma_y**2
+        return p.spatial.adjoint(low) + high
+
+    def prior(self, coefficients: Tensor) -> Tensor:
+        """P A."""
+        return self._pointwise(self.precision, coefficients)
+
+    def apply(self, coefficients: Tensor, extra: float = 0.0) -> Tensor:
+        """Apply the whole operator, plus `extra` times the identity."""
+        p = self.problem
+        low = _masked(p.spatial.forward(coefficients), p.mask_x)
+        out = p.spatial.adjoint(torch.tensordot(self.gram_x, low, dims=1))
+        out += _masked(torch.tensordot(self.gram_y, coefficients, dims=1), p.mask_y)
+        out += self.prior(coefficients)
+        return out.add_(coefficients, alpha=extra) if extra else out
+
+    def precondition(self, residual: Tensor, extra: float = 0.0) -> Tensor:
+        """Pixel-wise inverse of everything but the LR-HSI's term."""
+        inverse = self._inverse
+        if extra:
+            eye = torch.eye(len(self.gram_y), device=inverse.device, dtype=inverse.dtype)
+            inverse = torch.linalg.inv(self.precision + self.gram_y + extra * eye)
+        return self._pointwise(inverse, residual)
+
+    def solve(
+        self,
+        rhs: Tensor,
+        start: Tensor,
+        *,
+        extra: float = 0.0,
+        iterations: int = 100,
+        tolerance: float = 1e-5,
+    ) -> tuple[Tensor, int]:
+        """Preconditioned conjugate gradients (Hestenes and Stiefel, 1952).
+
+        Returns
+        -------
+        solution : Tensor, shape (d, H, W)
+        iterations : int
+            How many were taken; stops early at a relative residual of `tolerance`.
+        """
+        solution = start.clone()
+        residual = rhs - self.apply(solution, extra)
+        z = self.precondition(residual, extra)
+        direction = z.clone()
+        rz = torch.sum(residual * z)
+        limit = tolerance**2 * torch.sum(rhs * self.precondition(rhs, extra))
+        taken = 0
+        while taken < iterations and bool(rz > limit):
+            q = self.apply(direction, extra)
+            alpha = rz / torch.sum(direction * q)
+            solution += alpha * direction
+            residual -= alpha * q
+            z = self.precondition(residual, extra)
+            fresh = torch.sum(residual * z)
+            direction = z + (fresh / rz) * direction
+            rz = fresh
+            taken += 1
+        return solution, taken
+
+    def _pointwise(self, matrices: Tensor, image: Tensor) -> Tensor:
+        if self.membership is None:
+            return torch.tensordot(matrices[0], image, dims=1)
+        out = torch.zeros_like(image)
+        for matrix, weight in zip(matrices, self.membership, strict=True):
+            out += torch.tensordot(matrix, image, dims=1) * weight
+        return out
