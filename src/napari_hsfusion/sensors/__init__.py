@@ -1,0 +1,1 @@
+"""Spectral responses and point spread functions, stated by name, number or file."""
