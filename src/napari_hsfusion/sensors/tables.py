@@ -81,6 +81,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     ResponseError
         If the file cannot be read as what its name says.
     """
+    from scipy.io.matlab import MatReadError
+
     suffix = path.suffix.lower()
     try:
         if suffix == ".npy":
@@ -92,7 +94,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
             from pymatreader import read_mat
 
             content = read_mat(os.fspath(path))
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError) as error:
         raise ResponseError(f"{path}: cannot be read as {suffix}: {error}") from error
     return {
         key: np.asarray(value)
