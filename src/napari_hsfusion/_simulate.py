@@ -1,0 +1,320 @@
+"""The pair that two sensors would see of a reference cube.
+
+``X = H(Z) + Nx`` and ``Y = Z x3 R + Ny`` with white Gaussian noise at a given
+signal-to-noise ratio, ``SNR = 10 log10(mean(signal^2) / sigma^2)`` for each image
+on its own (the protocol of the ARGS-Diff paper).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from . import __version__
+from . import cube as cubes
+from ._grid import Bools, low_transform, touched
+from ._observe import as_image
+from ._responses import Floats, cube_response, psf_note, restrict_response, spatial_operator
+from .errors import CubeError, PairError, ParameterError
+from .sensors.psf import parse_psf
+from .sensors.srf import Response
+
+if TYPE_CHECKING:
+    from .engine.operators import SpatialDegradation
+
+_CHUNK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class SimulatedPair:
+    """What :func:`simulate` made.
+
+    Attributes
+    ----------
+    lr_hsi : xarray.DataArray, shape (C, h, w), float32
+    hr_msi : xarray.DataArray, shape (c, H, W), float32
+    response : Response
+        Spectral response (c, C) that was used.
+    record : dict
+        JSON-able; also stored as ``attrs["observation"]`` of both images.
+    """
+
+    lr_hsi: xr.DataArray
+    hr_msi: xr.DataArray
+    response: Response
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """Reference with its masks, read in chunks of bands."""
+
+    cube: xr.DataArray
+    good: Bools  # (C,)
+    valid: Bools  # (H, W): a value in every good band
+
+    def chunks(self) -> Iterator[tuple[slice, Floats]]:
+        yield from _chunks(self.cube)
+
+
+def simulate(
+    cube: Any,
+    scale: int = 4,
+    psf: Any = "bicubic",
+    srf: Any = None,
+    snr_db: float | None = 35.0,
+    seed: int = 0,
+    *,
+    snr_hsi: float | None = None,
+    snr_msi: float | None = None,
+    crop: bool = False,
+) -> SimulatedPair:
+    """Simulate an LR-HSI and an HR-MSI of a reference cube.
+
+    Parameters
+    ----------
+    cube : xarray.DataArray, array_like of shape (C, H, W), or path
+        Reference; may be lazy, it is read in chunks of bands. Pixels without a
+        value in a good band are masked: LR pixels whose footprint touches one,
+        and HR pixels that are one, become NaN, and no value spreads. Bands that
+        are marked as bad, or empty, have no part in the HR-MSI.
+    scale : int
+        Ratio of the resolutions.
+    psf : str, array_like, path or PSF
+        ``bicubic``, ``gaussian:SIGMA``, ``gauss3-bicubic``, ``box``, a kernel or
+        its file.
+    srf : str, path, array_like of shape (c, C) or Response
+        Sensor's name, CSV file or matrix.
+    snr_db : float or None
+        Signal-to-noise ratio of both images in dB; None for no noise.
+    seed : int
+        Of ``numpy.random.default_rng``: noise is drawn for the LR-HSI first.
+    snr_hsi, snr_msi : float, optional
+        Instead of `snr_db`, for one image.
+    crop : bool
+        Crop at the bottom and right to a multiple of `scale`.
+
+    Returns
+    -------
+    SimulatedPair
+
+    Raises
+    ------
+    PairError
+        If the size is no multiple of `scale`, or the SRF does not fit the bands.
+    ResponseError
+        If a response is unknown or malformed.
+    ParameterError
+        If a number is out of range.
+    """
+    if int(scale) != scale or scale < 1:
+        raise ParameterError(f"scale: expected a whole number of at least 1, got {scale!r}")
+    if int(seed) != seed or seed < 0:
+        raise ParameterError(f"seed: expected a whole number of at least 0, got {seed!r}")
+    levels = {
+        "lr_hsi": snr_db if snr_hsi is None else snr_hsi,
+        "hr_msi": snr_db if snr_msi is None else snr_msi,
+    }
+    for name, level in levels.items():
+        if level is not None and not np.isfinite(level):
+            raise ParameterError(f"SNR of {name}: expected a finite number of dB, got {level}")
+    if srf is None:
+        raise ParameterError("srf: expected a sensor's name, a CSV file or a matrix, got none")
+    scale = int(scale)
+    reference = as_image(cube, "reference")
+    whole = _pixels(reference)
+    reference = _fitted(reference, scale, crop)
+    shape = _pixels(reference)
+    response = cube_response(srf, reference, "reference")
+    spread = parse_psf(psf)
+    spatial = spatial_operator(spread, shape, scale)
+    truth = _survey(reference)
+    matrix = restrict_response(response.matrix, truth.good)
+    response = Response(
+        matrix,
+        response.wavelength,
+        response.names,
+        response.source,
+        response.resampling,
+        response.dropped,
+    )
+    x, y = _project(truth, spatial, matrix)
+    rng = np.random.default_rng(seed)
+    noise_x = _add_noise(x, levels["lr_hsi"], rng, truth.good)
+    noise_y = _add_noise(y, levels["hr_msi"], rng, np.ones(len(y), dtype=bool))
+
+    record: dict[str, Any] = {
+        "scale": scale,
+        "psf": psf_note(spread),
+        "phase": spatial.phase,
+        "srf": matrix.tolist(),
+        "srf_source": response.source,
+        "bands": list(response.names),
+        "snr_db": levels["lr_hsi"] if levels["lr_hsi"] == levels["hr_msi"] else None,
+        "snr_hsi_db": levels["lr_hsi"],
+        "snr_msi_db": levels["hr_msi"],
+        "noise_x": noise_x,
+        "noise_y": noise_y,
+        "seed": int(seed),
+        "notes": list(response.warnings),
+    }
+    if whole != shape:
+        record["cropped"] = {"from": list(whole), "to": list(shape)}
+    low = _low(reference, truth.good, x, spatial, record)
+    high = _high(reference, y, response, record)
+    return SimulatedPair(low, high, response, record)
+
+
+def _pixels(cube: xr.DataArray) -> tuple[int, int]:
+    return int(cube.sizes["y"]), int(cube.sizes["x"])
+
+
+def _chunks(cube: xr.DataArray) -> Iterator[tuple[slice, Floats]]:
+    bands, rows, columns = cube.shape
+    step = max(1, _CHUNK_BYTES // (rows * columns * 8))
+    for start in range(0, bands, step):
+        part = slice(start, min(start + step, bands))
+        yield part, cubes.to_physical(cube.isel(band=part), np.float64)
+
+
+def _fitted(cube: xr.DataArray, scale: int, crop: bool) -> xr.DataArray:
+    _, rows, columns = cube.shape
+    if rows % scale == 0 and columns % scale == 0:
+        return cube
+    fit = (rows - rows % scale, columns - columns % scale)
+    if 0 in fit:
+        raise PairError(f"the reference has {rows} x {columns} pixels: too small for scale {scale}")
+    if not crop:
+        raise PairError(
+            f"the reference has {rows} x {columns} pixels, no multiple of the scale {scale}; "
+            f"crop it to {fit[0]} x {fit[1]} (crop=True, --crop)"
+        )
+    return cube.isel(y=slice(0, fit[0]), x=slice(0, fit[1]))
+
+
+def _survey(cube: xr.DataArray) -> _Truth:
+    """First pass: which bands are of use, and which pixels are known in all of them."""
+    marked = cubes.good_bands(cube)
+    good = marked.copy()
+    valid = np.ones(cube.shape[1:], dtype=bool)
+    for part, values in _chunks(cube):
+        known = np.isfinite(values)
+        good[part] &= known.any(axis=(1, 2))
+        valid &= known[good[part]].all(axis=0)
+    if not good.any():
+        raise CubeError(f"reference: all {good.size} bands are marked as bad or without any value")
+    if not valid.any():
+        raise CubeError("reference: no pixel has a value in every good band")
+    return _Truth(cube, good, valid)
+
+
+def _project(truth: _Truth, spatial: SpatialDegradation, matrix: Floats) -> tuple[Floats, Floats]:
+    """Second pass: both noise-free images, NaN where they are not known."""
+    import torch
+
+    bands = truth.cube.sizes["band"]
+    x = np.empty((bands, *spatial.shape_lr))
+    y = np.zeros((len(matrix), *spatial.shape_hr))
+    hidden = touched(spatial, ~truth.valid)
+    for part, values in truth.chunks():
+        known = np.isfinite(values)
+        # a bad band may hold NaN where the good ones do not: masked on its own account
+        own = [
+            hidden if good or k.all() else touched(spatial, ~k)
+            for good, k in zip(truth.good[part], known, strict=True)
+        ]
+        filled = np.where(known, values, 0.0)
+        x[part] = spatial.forward(torch.from_numpy(filled)).numpy()
+        for image, mask in zip(x[part], own, strict=True):
+            image[mask | hidden] = np.nan
+        y += np.tensordot(matrix[:, part], filled, axes=1)
+    y[:, ~truth.valid] = np.nan
+    if np.isnan(x[truth.good]).any(axis=0).all():
+        raise CubeError("reference: every LR pixel would touch a pixel without a value")
+    return x, y
+
+
+def _add_noise(
+    image: Floats, snr_db: float | None, rng: np.random.Generator, measured: Bools
+) -> float:
+    """Add white noise in place; its standard deviation comes back.
+
+    The signal's power is the mean over the known values of the `measured` bands.
+    """
+    if snr_db is None:
+        return 0.0
+    power = float(np.nanmean(image[measured] ** 2))
+    sigma = float(np.sqrt(power / 10 ** (snr_db / 10)))
+    for band in image:
+        band += rng.standard_normal(band.shape) * sigma
+    return sigma
+
+
+def _history(cube: xr.DataArray, image: str, record: dict[str, Any]) -> list[dict[str, Any]]:
+    said = {k: record[k] for k in ("scale", "psf", "srf_source", "snr_db", "seed")}
+    if "cropped" in record:
+        said["cropped"] = record["cropped"]
+    entry = {"step": "simulate", "image": image, "version": __version__, **said}
+    return [*cube.attrs.get("history", []), entry]
+
+
+def _low(
+    cube: xr.DataArray,
+    good: Bools,
+    x: npt.NDArray[np.floating],
+    spatial: SpatialDegradation,
+    record: dict[str, Any],
+) -> xr.DataArray:
+    transform = cube.attrs.get("transform")
+    if transform is not None:
+        transform = low_transform(transform, spatial.ratio, spatial.phase)
+    marked = "good_band" in cube.coords or not good.all()
+    return cubes.make_cube(
+        x.astype(np.float32),
+        wavelength=_coordinate(cube, "wavelength"),
+        fwhm=_coordinate(cube, "fwhm"),
+        band_name=_coordinate(cube, "band_name"),
+        good_band=good if marked else None,
+        crs=cube.attrs.get("crs"),
+        transform=transform,
+        nodata=float("nan"),
+        history=_history(cube, "lr_hsi", record),
+        observation=record,
+        name=_name(cube, "lr_hsi"),
+    )
+
+
+def _high(
+    cube: xr.DataArray, y: npt.NDArray[np.floating], response: Response, record: dict[str, Any]
+) -> xr.DataArray:
+    centres = None
+    if response.wavelength is not None:
+        weights = response.matrix
+        centres = (weights @ response.wavelength) / weights.sum(axis=1)
+    return cubes.make_cube(
+        y.astype(np.float32),
+        wavelength=centres,
+        band_name=response.names,
+        crs=cube.attrs.get("crs"),
+        transform=cube.attrs.get("transform"),
+        nodata=float("nan"),
+        history=_history(cube, "hr_msi", record),
+        observation=record,
+        name=_name(cube, "hr_msi"),
+    )
+
+
+def _coordinate(cube: xr.DataArray, key: str) -> list[Any] | None:
+    if key not in cube.coords:
+        return None
+    values: list[Any] = cube.coords[key].values.tolist()
+    return values
+
+
+def _name(cube: xr.DataArray, image: str) -> str:
+    return f"{cube.name}_{image}" if cube.name else image

@@ -1,0 +1,52 @@
+"""The command line: every action of the graphical front end has its twin here.
+
+Heavy libraries are imported inside the commands, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from .demo import demo
+from .fuse import fuse
+from .report import evaluate, info, methods
+from .simulate import simulate
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="hsfusion",
+    help="Fuse a low-resolution hyperspectral image with a high-resolution multispectral one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"hsfusion {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_version),
+    ] = False,
+) -> None:
+    """Fuse a low-resolution hyperspectral image with a high-resolution multispectral one."""
+
+
+for _command in (info, demo, simulate, fuse, evaluate, methods):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app(prog_name="hsfusion")

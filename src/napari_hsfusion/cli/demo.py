@@ -1,0 +1,136 @@
+"""``hsfusion demo``: a generated scene, every method, a table, a cube, a picture."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import ParameterError
+from ._console import (
+    make_output_folder,
+    noted_warnings,
+    peak_memory,
+    print_json,
+    reporting,
+    stderr,
+    stdout,
+    write_json,
+)
+from .fuse import run_method
+from .report import JsonOption, measures_table
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SCENES = ("generated", "indian-pines")
+SHOWN = "args-diff"
+CONVENTION = "hsfusion"
+SCALE = 4
+SNR_DB = 35.0
+
+
+@reporting
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Output folder.")] = Path(
+        "hsfusion-demo"
+    ),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    scene: Annotated[
+        str,
+        typer.Option(help="generated, or indian-pines (needs the optional package tensorly)."),
+    ] = SCENES[0],
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise and of every method.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Simulate a pair of a small scene, fuse it with every method, compare and draw."""
+    from .. import api
+    from ..engine.device import resolve_device
+    from ..figures import comparison_figure, save_png
+
+    resolve_device(device)
+    reference, srf = _scene(scene)
+    make_output_folder(out)
+    begun = time.perf_counter()
+    notes = stderr()
+    pair = api.simulate(reference, SCALE, "bicubic", srf, SNR_DB, seed, crop=True)
+    rows_used, columns_used = pair.hr_msi.shape[1:]
+    reference = reference.isel(y=slice(0, rows_used), x=slice(0, columns_used))
+    notes.print(
+        f"scene {scene}: {_size(reference)}; observed as {_size(pair.lr_hsi)} and "
+        f"{_size(pair.hr_msi)}, bicubic x{SCALE}, {SNR_DB:g} dB",
+        markup=False,
+    )
+    fused: dict[str, xr.DataArray] = {}
+    rows: list[dict[str, Any]] = []
+    for method in _order(api.methods()):
+        run = run_method(pair.lr_hsi, pair.hr_msi, method=method, seed=seed, device=device)
+        with noted_warnings():
+            measured = api.evaluate(reference, run.cube, SCALE, convention=CONVENTION)
+        fused[method] = run.cube
+        rows.append({"name": method, "seconds": run.seconds, **measured})
+
+    paths = {
+        "cube": out / f"{SHOWN}.hdr",
+        "record": out / f"{SHOWN}.json",
+        "figure": out / "comparison.png",
+    }
+    document = {
+        "scene": scene,
+        "shape": list(reference.shape),
+        "observation": pair.record,
+        "convention": CONVENTION,
+        "rows": rows,
+        "record": fused[SHOWN].attrs["record"],
+    }
+    figure = comparison_figure(
+        reference,
+        fused,
+        captions={row["name"]: f"{row['psnr']:.2f} dB, {row['sam']:.2f}°" for row in rows},
+        observed=(("LR-HSI", pair.lr_hsi), ("HR-MSI", pair.hr_msi)),
+        title=f"{scene} scene, x{SCALE}, {SNR_DB:g} dB: PSNR and SAM by the {CONVENTION} "
+        "convention",
+        unit="reflectance" if scene == SCENES[0] else "stored unit",
+    )
+    api.save_cube(fused[SHOWN], paths["cube"])
+    write_json(paths["record"], document)
+    save_png(figure, paths["figure"])
+    total = time.perf_counter() - begun
+    if as_json:
+        print_json(
+            {
+                **{key: document[key] for key in ("scene", "shape", "convention", "rows")},
+                "seconds": total,
+                **peak_memory(),
+                "files": paths,
+            }
+        )
+        return
+    stdout().print(measures_table(rows, CONVENTION))
+    for path in paths.values():
+        stdout().print(str(path), markup=False)
+
+
+def _scene(name: str) -> tuple[xr.DataArray, Any]:
+    """Reference and response (a matrix or what `load_response` takes) of a scene."""
+    from .. import scene
+
+    if name == SCENES[0]:
+        return scene.demo_scene(), scene.demo_response()
+    if name == SCENES[1]:
+        return scene.indian_pines(), scene.demo_response()
+    raise ParameterError(f"scene: expected {' or '.join(SCENES)}, got {name!r}")
+
+
+def _order(methods: list[dict[str, Any]]) -> list[str]:
+    """Quickest first: interpolation, the closed form, then the rest."""
+    names = [row["name"] for row in methods]
+    first = [name for name in ("bicubic", "subspace") if name in names]
+    return first + [name for name in names if name not in first]
+
+
+def _size(cube: xr.DataArray) -> str:
+    bands, rows, columns = cube.shape
+    return f"{rows} x {columns} pixels, {bands} bands"

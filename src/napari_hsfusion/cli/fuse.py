@@ -1,0 +1,193 @@
+"""``hsfusion fuse``: one pair, one method, one cube; and the run that the demo shares."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import FormatError, WriteError
+from ._console import (
+    ProgressBars,
+    check_output_file,
+    cost,
+    duration,
+    memory,
+    parse_settings,
+    peak_memory,
+    print_json,
+    reporting,
+    stderr,
+    stdout,
+)
+from .report import JsonOption
+from .simulate import FILES
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+OUTPUT_SUFFIXES = (".hdr", ".tif", ".tiff", ".mat")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: the cube, the seconds from its first event to its last, its cost."""
+
+    cube: xr.DataArray
+    seconds: float
+    estimate: Mapping[str, float]
+
+
+def run_method(lr_hsi: Any, hr_msi: Any, *, announce: bool = True, **options: Any) -> Run:
+    """Drain :func:`napari_hsfusion.api.iter_fuse` with progress bars on stderr.
+
+    Parameters
+    ----------
+    lr_hsi, hr_msi, **options
+        As `iter_fuse` takes them.
+    announce : bool
+        Print the estimated cost before the run starts.
+    """
+    from .. import api
+    from ..engine.events import Started
+
+    events = api.iter_fuse(lr_hsi, hr_msi, **options)
+    begun = time.perf_counter()
+    estimate: Mapping[str, float] = {}
+    with ProgressBars() as bars:
+        try:
+            while True:
+                event = next(events)
+                if isinstance(event, Started):
+                    estimate = dict(event.estimate)
+                    if announce:
+                        expected = cost(estimate) or "of unknown cost"
+                        bars.say(f"{event.method}: {expected}")
+                    begun = time.perf_counter()
+                bars.show(event)
+        except StopIteration as stop:
+            return Run(stop.value, time.perf_counter() - begun, estimate)
+        finally:
+            events.close()
+
+
+@reporting
+def fuse(
+    hsi: Annotated[Path, typer.Argument(metavar="HSI", help="Low-resolution hyperspectral.")],
+    msi: Annotated[Path, typer.Argument(metavar="MSI", help="High-resolution multispectral.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT", help="Fused cube: .hdr, .tif or .mat.")
+    ],
+    method: Annotated[str, typer.Option(help="See 'hsfusion methods'.")] = "args-diff",
+    preset: Annotated[
+        str | None, typer.Option(help="Preset of the method; its default without one.")
+    ] = None,
+    scale: Annotated[
+        int | None, typer.Option(min=1, help="Ratio of the resolutions, checked against the sizes.")
+    ] = None,
+    psf: Annotated[
+        str | None,
+        typer.Option(
+            help="bicubic, gaussian:SIGMA, gauss3-bicubic, box, a kernel's file, or estimate."
+        ),
+    ] = None,
+    srf: Annotated[
+        str | None, typer.Option(help="A CSV file, a sensor's name, or estimate.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same cube.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change one parameter; repeatable."),
+    ] = None,
+    networks: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of trained networks to reuse.")
+    ] = None,
+    hsi_variable: Annotated[
+        str | None, typer.Option(help="Variable of a MAT file that holds the HSI.")
+    ] = None,
+    msi_variable: Annotated[
+        str | None, typer.Option(help="Variable of a MAT file that holds the MSI.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fuse a pair into a cube with the HSI's bands and the MSI's pixels."""
+    from .. import api
+
+    changes = parse_settings(settings or [])
+    check_output_file(out, OUTPUT_SUFFIXES)
+    for source in (hsi, msi):
+        if out.resolve() == source.resolve():
+            raise WriteError(f"{out}: is an input; choose another name for the output")
+    lr_hsi = api.open_cube(hsi, variable=hsi_variable)
+    hr_msi = api.open_cube(msi, variable=msi_variable)
+    observation = _observation_beside(msi, lr_hsi, hr_msi, psf, srf)
+    if observation:
+        lr_hsi = lr_hsi.assign_attrs(observation=observation)
+        hr_msi = hr_msi.assign_attrs(observation=observation)
+    run = run_method(
+        lr_hsi,
+        hr_msi,
+        method=method,
+        preset=preset,
+        scale=scale,
+        psf=psf,
+        srf=srf,
+        seed=seed,
+        device=device,
+        networks=networks,
+        params=changes,
+    )
+    api.save_cube(run.cube, out)
+    used = peak_memory()
+    if as_json:
+        print_json(
+            {
+                "output": out,
+                "shape": run.cube.shape,
+                "seconds": run.seconds,
+                **used,
+                "estimate": run.estimate,
+                "record": run.cube.attrs["record"],
+            }
+        )
+        return
+    bands, rows, columns = run.cube.shape
+    peaks = ", ".join(
+        f"{memory(used[key])} {name}"
+        for key, name in (("peak_rss_bytes", "of memory"), ("peak_cuda_bytes", "on the GPU"))
+        if key in used
+    )
+    stdout().print(
+        f"{out}: {bands} bands, {rows} x {columns} pixels, {method} in "
+        f"{duration(run.seconds)}; at most {peaks}",
+        markup=False,
+    )
+
+
+def _observation_beside(
+    msi: Path, lr_hsi: xr.DataArray, hr_msi: xr.DataArray, psf: str | None, srf: str | None
+) -> dict[str, Any]:
+    """Read what `simulate` wrote beside the MSI, where nothing else says the responses."""
+    path = msi.with_name(FILES["observation"])
+    told = "observation" in lr_hsi.attrs or "observation" in hr_msi.attrs
+    if told or (psf is not None and srf is not None) or not path.is_file():
+        return {}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: expected a JSON document, got {error}") from error
+    if not isinstance(document, dict):
+        raise FormatError(f"{path}: expected a JSON object, got {type(document).__name__}")
+    wanted = [
+        name for name, given in (("psf", psf), ("srf", srf)) if given is None and name in document
+    ]
+    if not wanted:
+        return {}
+    stderr().print(f"note: {' and '.join(wanted)} taken from {path}", markup=False)
+    return document
