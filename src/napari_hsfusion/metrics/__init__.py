@@ -26,9 +26,8 @@ from .reference import (
     rmse,
     rmse_bands,
     rmse_map,
-    sam,
-    sam_map,
 )
+from .spectral_angle import sam, sam_map
 from .windows import ms_ssim, ssim, ssim_bands, uiqi, uiqi_bands
 
 __all__ = [

@@ -38,9 +38,8 @@ from .reference import (
     cube_psnr,
     mean_defined,
     pair_ergas,
-    spectral_angles,
-    zero_spectra,
 )
+from .spectral_angle import spectral_angles, zero_spectra
 from .windows import band_library_uiqi, band_ssim, band_uiqi, pair_ms_ssim
 
 Convention = Literal["hsfusion", "args-diff", "emr-diff"]

@@ -9,22 +9,18 @@ an image are left out, and LR pixels whose H(·) touches one are, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..errors import CubeError, PairError, ParameterError, ResponseError
-from ._pair import Pair, as_array, finite_pixels, prepare
+from ..errors import ParameterError
+from ._observe import SpatialForward, degrade, high_pair, low_pair, project
+from ._pair import Pair, as_array, prepare
 from .hypercomplex import pair_q2n
-from .reference import band_psnr, mean_defined, spectral_angles
+from .reference import band_psnr, mean_defined
+from .spectral_angle import spectral_angles
 from .windows import band_uiqi
-
-SpatialForward = Callable[[np.ndarray], Any]
-
-_CHUNK_VALUES = 1 << 24
-_TOUCHED = 1e-6
 
 
 @dataclass(frozen=True)
@@ -94,8 +90,8 @@ def consistency(
         If an image is malformed, no pixel is left, or PSNR or SAM has no value
         (an observation without a value above 0).
     """
-    low = _low_pair(x, _estimate(estimate), spatial_forward)
-    high = _high_pair(y, _estimate(estimate), response)
+    low = low_pair(x, _estimate(estimate), spatial_forward)
+    high = high_pair(y, _estimate(estimate), response)
     psnr_hsi, sam_hsi, sam_map_hsi, error_map_hsi = _compare(low, "H(estimate) against the LR-HSI")
     psnr_msi, sam_msi, sam_map_msi, error_map_msi = _compare(high, "estimate × SRF against the MSI")
     return Consistency(
@@ -141,7 +137,7 @@ def d_lambda(x: Any, estimate: Any, spatial_forward: SpatialForward, *, window: 
     using the modulation transfer functions of instruments", IEEE TGRS 47(11),
     2009.
     """
-    return 1.0 - pair_q2n(_low_pair(x, _estimate(estimate), spatial_forward), window)
+    return 1.0 - pair_q2n(low_pair(x, _estimate(estimate), spatial_forward), window)
 
 
 def d_s(
@@ -194,9 +190,9 @@ def d_s(
         raise ParameterError(f"exponent: expected a number above 0, got {exponent!r}")
     sharp = as_array(y, "HR-MSI")
     coarse = as_array(x, "LR-HSI")
-    high = band_uiqi(_high_pair(sharp, _estimate(estimate), response), window)
-    degraded = _degrade(sharp, spatial_forward, coarse.shape[1:], "HR-MSI")
-    seen = _project(coarse, response, sharp.shape[0], "LR-HSI")
+    high = band_uiqi(high_pair(sharp, _estimate(estimate), response), window)
+    degraded = degrade(sharp, spatial_forward, coarse.shape[1:], "HR-MSI")
+    seen = project(coarse, response, sharp.shape[0], "LR-HSI")
     ratio = sharp.shape[1] / coarse.shape[1]
     low_pair = prepare(seen, degraded, names=("LR-HSI × SRF", "H(HR-MSI)"))
     low = band_uiqi(low_pair, max(2, round(window / ratio)))
@@ -243,80 +239,6 @@ def hqnr(
 
 def _estimate(estimate: Any) -> np.ndarray:
     return as_array(estimate, "estimate")
-
-
-def _low_pair(x: Any, estimate: np.ndarray, spatial_forward: SpatialForward) -> Pair:
-    coarse = as_array(x, "LR-HSI")
-    if coarse.shape[0] != estimate.shape[0]:
-        raise PairError(
-            f"LR-HSI and estimate must have as many bands: got {coarse.shape} and {estimate.shape}"
-        )
-    degraded = _degrade(estimate, spatial_forward, coarse.shape[1:], "estimate")
-    return prepare(coarse, degraded, names=("LR-HSI", "H(estimate)"))
-
-
-def _high_pair(y: Any, estimate: np.ndarray, response: Any) -> Pair:
-    sharp = as_array(y, "HR-MSI")
-    if sharp.shape[1:] != estimate.shape[1:]:
-        raise PairError(
-            f"HR-MSI and estimate must have one size: got {sharp.shape} and {estimate.shape}"
-        )
-    projected = _project(estimate, response, sharp.shape[0], "estimate")
-    return prepare(sharp, projected, names=("HR-MSI", "estimate × SRF"))
-
-
-def _degrade(
-    image: np.ndarray, spatial_forward: SpatialForward, shape: tuple[int, ...], what: str
-) -> np.ndarray:
-    """H(image), float64, NaN where H touches a pixel that is not finite."""
-    valid = finite_pixels(image)
-    if not valid.any():
-        raise CubeError(f"{what}: no pixel is finite in every band")
-    bands = image.shape[0]
-    step = max(1, _CHUNK_VALUES // valid.size)
-    out = np.empty((bands, *shape))
-    for first in range(0, bands, step):
-        chunk = image[first : first + step].astype(np.float64)
-        if not valid.all():
-            # a neutral value, so that weights too small to count as a touch cannot harm
-            chunk = np.where(valid, chunk, chunk[:, valid].mean(axis=1)[:, None, None])
-        out[first : first + step] = _call(spatial_forward, chunk, shape, what)
-    if not valid.all():
-        # uneven values: lobes of either sign of a kernel must not cancel
-        probe = np.where(valid, 0, np.random.default_rng(0).uniform(1, 2, valid.shape))
-        touched = np.abs(_call(spatial_forward, probe[None], shape, what)[0]) > _TOUCHED
-        out[:, touched] = np.nan
-    return out
-
-
-def _call(
-    spatial_forward: SpatialForward, chunk: np.ndarray, shape: tuple[int, ...], what: str
-) -> np.ndarray:
-    result = np.asarray(spatial_forward(chunk), dtype=np.float64)
-    if result.shape != (chunk.shape[0], *shape):
-        raise PairError(
-            f"spatial degradation of the {what}: from shape {chunk.shape} it should give "
-            f"{(chunk.shape[0], *shape)}, the LR-HSI's size, and gave {result.shape}"
-        )
-    return result
-
-
-def _project(image: np.ndarray, response: Any, rows: int, what: str) -> np.ndarray:
-    """image ×3 R, float64, NaN at pixels that are not finite in every band."""
-    matrix = np.asarray(response, dtype=np.float64)
-    if matrix.shape != (rows, image.shape[0]):
-        raise ResponseError(
-            f"spectral response: expected shape {(rows, image.shape[0])} (MSI bands, "
-            f"bands of the {what}), got {matrix.shape}"
-        )
-    if not np.isfinite(matrix).all():
-        raise ResponseError("spectral response: expected finite numbers, got NaN or infinity")
-    valid = finite_pixels(image)
-    out = np.zeros((rows, *valid.shape))
-    for weights, band in zip(matrix.T, image, strict=True):
-        out += weights[:, None, None] * np.where(valid, band, 0)
-    out[:, ~valid] = np.nan
-    return out
 
 
 def _compare(pair: Pair, what: str) -> tuple[float, float, np.ndarray, np.ndarray]:

@@ -11,17 +11,15 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from scipy.ndimage import correlate1d
 
 from ..errors import CubeError, ParameterError
 from ._pair import Pair, UndefinedMetricError, prepare
+from ._sliding import box_mean, clear_windows, halve, needs_side, similarity
 from .reference import mean_defined
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales, finest first (Wang, Simoncelli and Bovik, 2003)."""
 
-_K1, _K2 = 0.01, 0.03
-_ROUNDING = 1e-14
 _LIBRARY_WINDOW = 8
 
 
@@ -170,15 +168,15 @@ def band_ssim(pair: Pair, *, window: str, data_range: str) -> np.ndarray:
     if data_range not in ("reference", "estimate"):
         raise ParameterError(f"data_range: expected 'reference' or 'estimate', got {data_range!r}")
     side = 11 if window == "gaussian" else 7
-    _needs_side(pair, side, f"SSIM with a window of {side}×{side}")
-    clear = _clear_windows(pair.valid, side, "SSIM")
+    needs_side(pair, side, f"SSIM with a window of {side}×{side}")
+    clear = clear_windows(pair.valid, side, "SSIM")
     unbias = 1.0 if window == "gaussian" else side**2 / (side**2 - 1)
     out = np.full(pair.bands, np.nan)
     for number, (a, b) in enumerate(pair.images()):
         if np.ptp(a[pair.valid]) == 0:
             continue
         span = float(np.ptp((a if data_range == "reference" else b)[pair.valid]))
-        light, structure = _similarity(a, b, window, side, span, unbias)
+        light, structure = similarity(a, b, window, side, span, unbias)
         out[number] = (light * structure)[clear].mean()
     return out
 
@@ -200,13 +198,13 @@ def pair_ms_ssim(pair: Pair) -> float:
     for number, (a, b) in enumerate(pair.images()):
         valid = pair.valid
         for scale in range(last):
-            clear = _clear_windows(valid, 11, f"multi-scale SSIM, scale {scale + 1}")
-            _, structure = _similarity(a, b, "gaussian", 11, span, 1.0)
+            clear = clear_windows(valid, 11, f"multi-scale SSIM, scale {scale + 1}")
+            _, structure = similarity(a, b, "gaussian", 11, span, 1.0)
             means[number, scale] = structure[clear].mean()
-            a, b, valid = _halve(a), _halve(b), _halve(valid.astype(float)) == 1
+            a, b, valid = halve(a), halve(b), halve(valid.astype(float)) == 1
         a, b, valid = (np.pad(image, 5, mode="reflect") for image in (a, b, valid))
-        clear = _clear_windows(valid, 11, f"multi-scale SSIM, scale {last + 1}")
-        light, structure = _similarity(a, b, "gaussian", 11, span, 1.0)
+        clear = clear_windows(valid, 11, f"multi-scale SSIM, scale {last + 1}")
+        light, structure = similarity(a, b, "gaussian", 11, span, 1.0)
         means[number, last] = (light * structure)[clear].mean()
     return float(np.prod(np.maximum(means.mean(axis=0), 0) ** np.array(MS_SSIM_WEIGHTS)))
 
@@ -215,12 +213,12 @@ def band_uiqi(pair: Pair, window: int) -> np.ndarray:
     """:func:`uiqi_bands` of a prepared pair."""
     if window < 2:
         raise ParameterError(f"window: expected at least 2 pixels, got {window}")
-    _needs_side(pair, 2, "UIQI")
+    needs_side(pair, 2, "UIQI")
     side = min(window, *pair.valid.shape)
-    clear = _clear_windows(pair.valid, side, "UIQI")
+    clear = clear_windows(pair.valid, side, "UIQI")
     out = np.empty(pair.bands)
     for number, (a, b) in enumerate(pair.images()):
-        light, structure = _similarity(a, b, "uniform", side, 0.0, 1.0)
+        light, structure = similarity(a, b, "uniform", side, 0.0, 1.0)
         out[number] = (light * structure)[clear].mean()
     return out
 
@@ -240,13 +238,13 @@ def band_library_uiqi(pair: Pair) -> np.ndarray:
     CubeError
         If a side is 8 pixels or less, or every window touches a masked pixel.
     """
-    _needs_side(pair, _LIBRARY_WINDOW + 1, "the library's UIQI")
-    clear = _clear_windows(pair.valid, _LIBRARY_WINDOW, "the library's UIQI", last=False)
+    needs_side(pair, _LIBRARY_WINDOW + 1, "the library's UIQI")
+    clear = clear_windows(pair.valid, _LIBRARY_WINDOW, "the library's UIQI", last=False)
     count = _LIBRARY_WINDOW**2
     out = np.empty(pair.bands)
     for number, (a, b) in enumerate(pair.images()):
         ea, eb, eaa, ebb, eab = (
-            _box_mean(image, _LIBRARY_WINDOW)[:-1, :-1][clear]
+            box_mean(image, _LIBRARY_WINDOW)[:-1, :-1][clear]
             for image in (a, b, a * a, b * b, a * b)
         )
         squares = ea**2 + eb**2
@@ -254,90 +252,3 @@ def band_library_uiqi(pair: Pair) -> np.ndarray:
         bottom = (count * (eaa + ebb) - squares) * squares
         out[number] = np.divide(top, bottom, out=np.ones_like(top), where=bottom > 0).mean()
     return out
-
-
-def _similarity(
-    a: np.ndarray, b: np.ndarray, window: str, side: int, span: float, unbias: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The two factors of SSIM at every window inside the image.
-
-    `span` sets the constants, 0 for none; `unbias` multiplies the covariances.
-    """
-    mean = _gaussian_mean if window == "gaussian" else _box_mean
-    ea, eb = mean(a, side), mean(b, side)
-    eaa, ebb, eab = mean(a * a, side), mean(b * b, side), mean(a * b, side)
-    squares = ea**2 + eb**2
-    spread = (eaa + ebb - squares) * unbias
-    # variances below rounding are none: constant windows must not be scored by noise
-    spread[spread <= _ROUNDING * (eaa + ebb)] = 0
-    covariance = np.where(spread > 0, (eab - ea * eb) * unbias, 0)
-    light = _ratio(2 * ea * eb + (_K1 * span) ** 2, squares + (_K1 * span) ** 2)
-    return light, _ratio(2 * covariance + (_K2 * span) ** 2, spread + (_K2 * span) ** 2)
-
-
-def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    return np.divide(top, bottom, out=np.ones_like(top), where=bottom > 0)
-
-
-def _gaussian_mean(image: np.ndarray, side: int) -> np.ndarray:
-    """Gaussian mean, σ 1.5, of the windows inside the image."""
-    half = side // 2
-    kernel = np.exp(-(np.arange(-half, half + 1) ** 2) / (2 * 1.5**2))
-    kernel /= kernel.sum()
-    rows = correlate1d(image, kernel, axis=0)[half : image.shape[0] - half]
-    return np.asarray(correlate1d(rows, kernel, axis=1)[:, half : image.shape[1] - half])
-
-
-def _box_mean(image: np.ndarray, side: int) -> np.ndarray:
-    """Mean of the side×side windows inside the image.
-
-    Sums of 2, 4, 8, … neighbours are built from one another and put together by
-    the binary digits of `side`: few additions, and unlike a running sum no
-    rounding is carried from one window to the next.
-    """
-    return _box_sum(_box_sum(image, side).T, side).T / side**2
-
-
-def _box_sum(image: np.ndarray, side: int) -> np.ndarray:
-    length = image.shape[0] - side + 1
-    total = np.zeros((length, image.shape[1]))
-    power, start, sums = 1, 0, image
-    while power <= side:
-        if side & power:
-            total += sums[start : start + length]
-            start += power
-        sums = sums[:-power] + sums[power:]
-        power *= 2
-    return total
-
-
-def _halve(image: np.ndarray) -> np.ndarray:
-    """Means of 2×2 pixels; a last odd row or column is dropped."""
-    rows, columns = (n // 2 * 2 for n in image.shape)
-    even = image[:rows, :columns]
-    return (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
-
-
-def _clear_windows(valid: np.ndarray, side: int, metric: str, last: bool = True) -> np.ndarray:
-    """Which windows inside the image touch no masked pixel.
-
-    Raises
-    ------
-    UndefinedMetricError
-        If none.
-    """
-    masked = _box_mean((~valid).astype(np.float64), side)
-    clear = masked == 0 if last else masked[:-1, :-1] == 0
-    if not clear.any():
-        raise UndefinedMetricError(
-            f"{metric}: every window of {side}×{side} pixels touches a masked pixel"
-        )
-    return np.asarray(clear)
-
-
-def _needs_side(pair: Pair, side: int, metric: str) -> None:
-    if min(pair.valid.shape) < side:
-        raise CubeError(
-            f"{metric}: expected both sides at least {side} pixels, "
-            f"got {pair.valid.shape[0]}×{pair.valid.shape[1]}"
-        )
