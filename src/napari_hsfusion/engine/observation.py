@@ -148,9 +148,7 @@ def _mask(valid: BoolArray, device: torch.device, dtype: torch.dtype) -> Tensor 
     return torch.as_tensor(valid).to(device, dtype)
 
 
-def fill_invalid(
-    image: npt.NDArray[np.generic], valid: BoolArray
-) -> npt.NDArray[np.float64]:
+def fill_invalid(image: npt.NDArray[np.generic], valid: BoolArray) -> npt.NDArray[np.float64]:
     """Copy of `image` (band, y, x) with the nearest valid pixel where `valid` is False."""
     out = np.asarray(image, dtype=np.float64)
     if valid.all():
@@ -234,7 +232,6 @@ class NormalEquations:
         self.gram_x = basis @ basis.T / problem.sigma_x**2
         self.gram_y = project @ project.T / problem.sigma_y**2
         self._project = project
-        self._inverse = torch.linalg.inv(precision + self.gram_y)
 
     def data(self) -> Tensor:
         """Right-hand side of the data terms alone, shape (d, H, W)."""
@@ -247,53 +244,60 @@ class NormalEquations:
         """P A."""
         return self._pointwise(self.precision, coefficients)
 
-    def apply(self, coefficients: Tensor, extra: float = 0.0) -> Tensor:
-        """Apply the whole operator, plus `extra` times the identity."""
+    def apply(self, coefficients: Tensor, extra: Tensor | None = None) -> Tensor:
+        """Apply the whole operator, plus the matrix `extra` (d, d) at every pixel."""
         p = self.problem
         low = _masked(p.spatial.forward(coefficients), p.mask_x)
         out = p.spatial.adjoint(torch.tensordot(self.gram_x, low, dims=1))
         out += _masked(torch.tensordot(self.gram_y, coefficients, dims=1), p.mask_y)
         out += self.prior(coefficients)
-        return out.add_(coefficients, alpha=extra) if extra else out
-
-    def precondition(self, residual: Tensor, extra: float = 0.0) -> Tensor:
-        """Pixel-wise inverse of everything but the LR-HSI's term."""
-        inverse = self._inverse
-        if extra:
-            eye = torch.eye(len(self.gram_y), device=inverse.device, dtype=inverse.dtype)
-            inverse = torch.linalg.inv(self.precision + self.gram_y + extra * eye)
-        return self._pointwise(inverse, residual)
+        return out if extra is None else out + torch.tensordot(extra, coefficients, dims=1)
 
     def solve(
         self,
         rhs: Tensor,
         start: Tensor,
         *,
-        extra: float = 0.0,
+        extra: Tensor | None = None,
         iterations: int = 100,
         tolerance: float = 1e-5,
     ) -> tuple[Tensor, int]:
         """Preconditioned conjugate gradients (Hestenes and Stiefel, 1952).
 
+        The preconditioner is the pixel-wise inverse of everything but the
+        LR-HSI's term.
+
+        Parameters
+        ----------
+        rhs, start : Tensor, shape (d, H, W)
+        extra : Tensor, shape (d, d), optional
+            One more precision, the same at every pixel.
+        iterations : int
+            At most.
+        tolerance : float
+            Relative residual, in the preconditioner's norm, at which it stops.
+
         Returns
         -------
         solution : Tensor, shape (d, H, W)
         iterations : int
-            How many were taken; stops early at a relative residual of `tolerance`.
+            How many were taken.
         """
+        local = self.precision + self.gram_y
+        inverse = torch.linalg.inv(local if extra is None else local + extra)
         solution = start.clone()
         residual = rhs - self.apply(solution, extra)
-        z = self.precondition(residual, extra)
+        z = self._pointwise(inverse, residual)
         direction = z.clone()
         rz = torch.sum(residual * z)
-        limit = tolerance**2 * torch.sum(rhs * self.precondition(rhs, extra))
+        limit = tolerance**2 * torch.sum(rhs * self._pointwise(inverse, rhs))
         taken = 0
         while taken < iterations and bool(rz > limit):
             q = self.apply(direction, extra)
             alpha = rz / torch.sum(direction * q)
             solution += alpha * direction
             residual -= alpha * q
-            z = self.precondition(residual, extra)
+            z = self._pointwise(inverse, residual)
             fresh = torch.sum(residual * z)
             direction = z + (fresh / rz) * direction
             rz = fresh

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.cluster.vq import kmeans2
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ..errors import ParameterError
@@ -58,13 +62,9 @@ class GaussianPrior:
     membership: Tensor | None = None
 
 
-def detail_covariance(detail: Tensor, noise: Tensor, floor: float) -> Tensor:
-    """Second moment of `detail` (d, n) less the noise covariance, kept positive.
-
-    Eigenvalues below `floor` are raised to it.
-    """
-    moment = detail.double() @ detail.double().T / max(detail.shape[1], 1)
-    values, vectors = torch.linalg.eigh(moment - noise.double())
+def _positive(matrix: Tensor, floor: float) -> Tensor:
+    """Symmetric matrix with its eigenvalues raised to at least `floor`."""
+    values, vectors = torch.linalg.eigh(matrix)
     return vectors * values.clamp(min=floor) @ vectors.T
 
 
@@ -77,9 +77,7 @@ def octave_detail(low: Tensor) -> Tensor:
     h, w = low.shape[-2:]
     padded = torch.nn.functional.pad(low[None], (0, w % 2, 0, h % 2), mode="replicate")
     mean = torch.nn.functional.avg_pool2d(padded, 2)
-    up = torch.nn.functional.interpolate(
-        mean, scale_factor=2, mode="bicubic", align_corners=False
-    )
+    up = torch.nn.functional.interpolate(mean, scale_factor=2, mode="bicubic", align_corners=False)
     return (low - up[0, :, :h, :w]).contiguous()
 
 
@@ -97,10 +95,69 @@ def gaussian_prior(problem: Problem, basis: Tensor) -> GaussianPrior:
     flat = detail.flatten(1)
     if problem.mask_x is not None:
         flat = flat[:, problem.mask_x.flatten() > 0]
-    noise = problem.sigma_x**2 * (basis @ basis.T)
-    covariance = detail_covariance(flat, noise, covariance_floor(problem))
+    flat = flat.double()
+    noise = problem.sigma_x**2 * (basis @ basis.T).double()
+    covariance = _positive(flat @ flat.T / flat.shape[1] - noise, covariance_floor(problem))
     precision = torch.linalg.inv(covariance).to(basis.dtype)[None]
     return GaussianPrior(problem.spatial.upsample(low), precision)
+
+
+def class_prior(problem: Problem, basis: Tensor, classes: int, seed: int) -> GaussianPrior:
+    """Prior with a covariance for every class of the multispectral image.
+
+    Classes are found by k-means on the whitened ``H(Y)`` and carried to every
+    pixel of Y by the nearest centre; each covariance is that of the class's LR-HSI
+    detail, shrunk towards the global one by the weight of `_SHRINK` pixels.
+
+    Parameters
+    ----------
+    problem : Problem
+    basis : Tensor, shape (d, C)
+        Orthonormal rows.
+    classes : int
+        At most this many: classes without a low-resolution pixel are dropped.
+    seed : int
+        Of the k-means start.
+    """
+    low = torch.tensordot(basis, problem.x, dims=1)
+    detail = octave_detail(low).flatten(1).double()
+    usable = torch.ones(detail.shape[1], dtype=torch.bool, device=detail.device)
+    if problem.mask_x is not None:
+        usable = problem.mask_x.flatten() > 0
+    detail = detail[:, usable]
+    coarse = problem.spatial.forward(problem.y).flatten(1)[:, usable]
+    features, fine = _whiten(coarse, problem.y.flatten(1))
+    centres, labels = kmeans2(
+        features, min(classes, len(features)), minit="++", seed=np.random.default_rng(seed), iter=30
+    )
+    kept = [k for k in range(len(centres)) if (labels == k).any()]
+    overall = detail @ detail.T / detail.shape[1]
+    noise = problem.sigma_x**2 * (basis @ basis.T).double()
+    precisions = []
+    for k in kept:
+        own = detail[:, torch.as_tensor(labels == k, device=detail.device)]
+        moment = (own @ own.T + _SHRINK * overall) / (own.shape[1] + _SHRINK)
+        precisions.append(torch.linalg.inv(_positive(moment - noise, covariance_floor(problem))))
+    nearest = cKDTree(centres[kept]).query(fine)[1]
+    membership = np.eye(len(kept))[nearest].T.reshape(len(kept), *problem.y.shape[1:])
+    return GaussianPrior(
+        problem.spatial.upsample(low),
+        torch.stack(precisions).to(basis.dtype),
+        torch.as_tensor(membership).to(basis.device, basis.dtype),
+    )
+
+
+_SHRINK = 20.0  # low-resolution pixels; a covariance of 10 dimensions needs about as many
+
+
+def _whiten(coarse: Tensor, fine: Tensor) -> tuple[npt.NDArray[np.float64], ...]:
+    """Rotate and scale both sets of spectra (c, n) to unit variance of the first: (n, c)."""
+    a = coarse.double().cpu().numpy().T
+    b = fine.double().cpu().numpy().T
+    mean = a.mean(0)
+    _, values, vt = np.linalg.svd(a - mean, full_matrices=False)
+    spread = values / np.sqrt(len(a)) + 1e-3
+    return (a - mean) @ vt.T / spread, (b - mean) @ vt.T / spread
 
 
 def covariance_floor(problem: Problem) -> float:
@@ -128,7 +185,12 @@ def solve_map(
     """
     equations = NormalEquations(problem, basis, prior.precision, prior.membership)
     rhs = equations.data() + equations.prior(prior.mean)
-    solution, taken = equations.solve(
-        rhs, prior.mean, iterations=iterations, tolerance=tolerance
-    )
+    solution, taken = equations.solve(rhs, prior.mean, iterations=iterations, tolerance=tolerance)
     return solution, equations, taken
+
+
+def choose_prior(problem: Problem, basis: Tensor, classes: int, seed: int) -> GaussianPrior:
+    """:func:`gaussian_prior` for one class, :func:`class_prior` for more."""
+    if classes == 1:
+        return gaussian_prior(problem, basis)
+    return class_prior(problem, basis, classes, seed)

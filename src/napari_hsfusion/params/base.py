@@ -1,7 +1,7 @@
-"""Parameters of every method: one frozen dataclass each, with range, unit and tooltip.
+"""How a parameter is declared, described, converted and held to its range.
 
 The graphical form, the command line's ``--set name=value``, the run record and
-the Python API all come from these classes; nothing is described twice.
+the Python API all come from these declarations; nothing is described twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from .errors import ParameterError
+from ..errors import ParameterError
 
 
 @dataclass(frozen=True)

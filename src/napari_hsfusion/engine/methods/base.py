@@ -1,0 +1,158 @@
+"""What a fusion method is, and what every method's run has in common."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ... import __version__
+from ...params import Params
+from ..device import describe_device, release
+from ..events import CancelToken, Event, Finished
+from ..observation import Observation, Problem
+
+P = TypeVar("P", bound=Params)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a run gets besides the pair and the parameters."""
+
+    seed: int
+    device: torch.device
+    dtype: torch.dtype
+    networks: Path | None
+    cancel: CancelToken
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method's own generator returns: the factors and its share of the record.
+
+    `limits` clips the cube, in normalised values.
+    """
+
+    coefficients: Tensor
+    basis: Tensor
+    record: Mapping[str, Any]
+    limits: tuple[float, float] | None = None
+
+
+Runner = Callable[[Problem, Any, Context], Generator[Event, None, Outcome]]
+Estimator = Callable[[Observation, Any, torch.device], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Method(Generic[P]):
+    """A fusion method under its registered name.
+
+    Attributes
+    ----------
+    name, title, description : str
+    params : type
+        Its parameter class.
+    presets : mapping of str to Params
+    default_preset : str
+    """
+
+    name: str
+    title: str
+    description: str
+    params: type[P]
+    presets: Mapping[str, P]
+    default_preset: str
+    runner: Runner
+    estimator: Estimator
+
+    def estimate(
+        self, observation: Observation, params: P, device: torch.device
+    ) -> dict[str, float]:
+        """Expected cost of a run: ``seconds`` and ``bytes`` of working memory."""
+        return self.estimator(observation, params, device)
+
+    def run(
+        self,
+        observation: Observation,
+        params: P,
+        *,
+        seed: int = 0,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        networks: Path | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Generator[Event, None, None]:
+        """Fuse a pair, yielding events; the last is :class:`~.events.Finished`.
+
+        Parameters
+        ----------
+        observation : Observation
+        params : Params
+            Of this method's class.
+        seed : int
+            The same seed gives the same cube, bit for bit on the CPU.
+        device : torch.device, optional
+            The CPU by default.
+        dtype : torch.dtype
+            float32, or float64 for checks.
+        networks : Path, optional
+            Folder to take trained networks from, or to keep them in.
+        cancel : CancelToken, optional
+
+        Raises
+        ------
+        Cancelled, ParameterError, PairError, WeightsError, DeviceError
+        """
+        device = device or torch.device("cpu")
+        context = Context(seed, device, dtype, networks, cancel or CancelToken())
+        try:
+            context.cancel.check()
+            problem = observation.prepare(device, dtype)
+            outcome = yield from self.runner(problem, params, context)
+            cube = compose(outcome, problem.scale)
+            cube[:, ~observation.known()] = np.nan
+            record = {
+                "method": self.name,
+                "parameters": params.to_record(),
+                "seed": seed,
+                "dtype": str(dtype).removeprefix("torch."),
+                **describe_device(device),
+                "versions": versions(),
+                "scale": problem.scale,
+                "noise_x": problem.sigma_x * problem.scale,
+                "noise_y": problem.sigma_y * problem.scale,
+                **outcome.record,
+            }
+            yield Finished(cube, record)
+        finally:
+            release(device)
+
+
+def compose(outcome: Outcome, scale: float) -> np.ndarray:
+    """The cube A x3 E in input units, float32 (or float64), shape (C, H, W), band by band."""
+    basis = (outcome.basis * scale).to(outcome.coefficients.dtype)
+    first = outcome.coefficients
+    kind = np.float64 if first.dtype == torch.float64 else np.float32
+    cube = np.empty((basis.shape[1], *first.shape[1:]), dtype=kind)
+    for start in range(0, len(cube), 16):
+        part = torch.tensordot(basis[:, start : start + 16].T, first, dims=1)
+        if outcome.limits is not None:
+            part = part.clamp(outcome.limits[0] * scale, outcome.limits[1] * scale)
+        cube[start : start + 16] = part.detach().cpu().numpy()
+    return cube
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    return {
+        "napari-hsfusion": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

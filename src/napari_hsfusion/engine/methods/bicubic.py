@@ -1,0 +1,42 @@
+"""Bicubic interpolation of the LR-HSI: what a fusion has to improve on."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import torch
+
+from ...params import BICUBIC_PRESETS, BicubicParams
+from ..events import Event, Preview, Started, Step
+from ..observation import Observation, Problem
+from .base import Context, Method, Outcome
+
+
+def _run(
+    problem: Problem, params: BicubicParams, context: Context
+) -> Generator[Event, None, Outcome]:
+    yield Started("bicubic", {"interpolate": 1})
+    image = problem.spatial.upsample(problem.x)
+    basis = torch.eye(len(image), device=image.device, dtype=image.dtype)
+    yield Step("interpolate", 1, 1)
+    yield Preview("interpolate", 1, 1, image, basis, problem.scale)
+    return Outcome(image, basis, {})
+
+
+def _estimate(
+    observation: Observation, params: BicubicParams, device: torch.device
+) -> dict[str, float]:
+    values = observation.x.shape[0] * observation.y.shape[1] * observation.y.shape[2]
+    return {"seconds": 1e-8 * values, "bytes": 12.0 * values}
+
+
+METHOD = Method(
+    name="bicubic",
+    title="Bicubic interpolation",
+    description="Cubic interpolation (Keys, a = -0.5) of the LR-HSI; the HR-MSI is not used.",
+    params=BicubicParams,
+    presets=BICUBIC_PRESETS,
+    default_preset="default",
+    runner=_run,
+    estimator=_estimate,
+)

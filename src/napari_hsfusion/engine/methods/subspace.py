@@ -1,0 +1,61 @@
+"""Maximum-a-posteriori estimate in a spectral subspace: the instant method.
+
+Hardie, Eismann and Wilson (IEEE TIP 13:1174, 2004); Wei, Dobigeon and Tourneret
+(IEEE TIP 24:4109, 2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import torch
+
+from ...params import SUBSPACE_PRESETS, SubspaceParams
+from ..events import Event, Preview, Started, Step
+from ..observation import Observation, Problem
+from ..subspace import choose_prior, solve_map, spectral_basis
+from .base import Context, Method, Outcome
+
+
+def _run(
+    problem: Problem, params: SubspaceParams, context: Context
+) -> Generator[Event, None, Outcome]:
+    yield Started("subspace", {"prior": 1, "solve": 1})
+    basis = spectral_basis(problem, params.d)
+    prior = choose_prior(problem, basis, params.classes, context.seed)
+    yield Step("prior", 1, 1)
+    yield Preview("prior", 1, 1, prior.mean, basis, problem.scale)
+    context.cancel.check()
+    coefficients, _, taken = solve_map(
+        problem, basis, prior, iterations=params.iterations, tolerance=params.tolerance
+    )
+    yield Step("solve", 1, 1)
+    yield Preview("solve", 1, 1, coefficients, basis, problem.scale)
+    return Outcome(coefficients, basis, {"iterations": taken})
+
+
+def _estimate(
+    observation: Observation, params: SubspaceParams, device: torch.device
+) -> dict[str, float]:
+    pixels = observation.y.shape[1] * observation.y.shape[2]
+    bands = observation.x.shape[0]
+    classes = params.classes
+    return {
+        "seconds": 1e-8 * pixels * (params.d**2 * 3 * classes + bands),
+        "bytes": 4.0 * pixels * (8 * params.d + classes + 2 * len(observation.y) + bands),
+    }
+
+
+METHOD = Method(
+    name="subspace",
+    title="Subspace MAP",
+    description=(
+        "Closed-form Bayesian estimate in the singular vectors of the LR-HSI, with a full "
+        "covariance of the spatial detail; seconds at most."
+    ),
+    params=SubspaceParams,
+    presets=SUBSPACE_PRESETS,
+    default_preset="default",
+    runner=_run,
+    estimator=_estimate,
+)

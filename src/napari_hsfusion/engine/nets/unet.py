@@ -1,0 +1,144 @@
+"""The spatial network of ARGS-Diff: a residual UNet that predicts noise.
+
+Convolutions, GroupNorm and SiLU, the time entering every residual block as a
+scale and a shift; no attention. Any image size: sides are padded to a multiple of
+the coarsest level's stride by replication and cropped again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def sinusoidal_embedding(times: Tensor, width: int, period: float = 10_000.0) -> Tensor:
+    """Sines and cosines of `times` (n,) at `width // 2` frequencies: (n, width)."""
+    half = width // 2
+    steps = torch.arange(half, device=times.device, dtype=torch.float64)
+    angles = times.double()[:, None] * torch.exp(-math.log(period) * steps / half)[None]
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(32, channels), channels)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions with a skip; scale and shift from the time embedding."""
+
+    def __init__(self, inside: int, outside: int, embedding: int) -> None:
+        super().__init__()
+        self.norm1 = _norm(inside)
+        self.conv1 = nn.Conv2d(inside, outside, 3, padding=1)
+        self.time = nn.Linear(embedding, 2 * outside)
+        self.norm2 = _norm(outside)
+        self.conv2 = nn.Conv2d(outside, outside, 3, padding=1)
+        self.skip = nn.Identity() if inside == outside else nn.Conv2d(inside, outside, 1)
+
+    def forward(self, image: Tensor, embedding: Tensor) -> Tensor:
+        """Map (n, inside, H, W) to (n, outside, H, W)."""
+        hidden = self.conv1(functional.silu(self.norm1(image)))
+        scale, shift = self.time(functional.silu(embedding))[:, :, None, None].chunk(2, dim=1)
+        hidden = self.norm2(hidden) * (1 + scale) + shift
+        out: Tensor = self.skip(image) + self.conv2(functional.silu(hidden))
+        return out
+
+
+class SpatialUNet(nn.Module):
+    """Noise predictor for coefficient images.
+
+    Parameters
+    ----------
+    channels : int
+        Number of coefficient images d, in and out.
+    base : int
+        Width of the finest level.
+    multipliers : sequence of int
+        Width of each level, finest first, in units of `base`.
+    blocks : int
+        Residual blocks a level on the way down; one more on the way up.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        base: int = 64,
+        multipliers: Sequence[int] = (1, 2, 3, 4),
+        blocks: int = 2,
+    ) -> None:
+        super().__init__()
+        self.base = base
+        self.stride = 2 ** (len(multipliers) - 1)
+        width = 4 * base
+        self.embed = nn.Sequential(nn.Linear(base, width), nn.SiLU(), nn.Linear(width, width))
+        self.head = nn.Conv2d(channels, base, 3, padding=1)
+        self.down = nn.ModuleList()
+        self.shrink = nn.ModuleList()
+        skips = [base]
+        current = base
+        for level, factor in enumerate(multipliers):
+            stage = nn.ModuleList()
+            for _ in range(blocks):
+                stage.append(ResidualBlock(current, factor * base, width))
+                current = factor * base
+                skips.append(current)
+            self.down.append(stage)
+            if level < len(multipliers) - 1:
+                self.shrink.append(nn.Conv2d(current, current, 3, stride=2, padding=1))
+                skips.append(current)
+        self.middle = nn.ModuleList(ResidualBlock(current, current, width) for _ in range(2))
+        self.up = nn.ModuleList()
+        self.grow = nn.ModuleList()
+        for level, factor in reversed(list(enumerate(multipliers))):
+            stage = nn.ModuleList()
+            for _ in range(blocks + 1):
+                stage.append(ResidualBlock(current + skips.pop(), factor * base, width))
+                current = factor * base
+            self.up.append(stage)
+            if level > 0:
+                self.grow.append(nn.Conv2d(current, current, 3, padding=1))
+        self.tail_norm = _norm(current)
+        self.tail = nn.Conv2d(current, channels, 3, padding=1)
+
+    def forward(self, state: Tensor, times: Tensor) -> Tensor:
+        """Predict the noise in `state`.
+
+        Parameters
+        ----------
+        state : Tensor, shape (n, d, H, W)
+            In [-1, 1] plus noise.
+        times : Tensor of int, shape (n,)
+
+        Returns
+        -------
+        Tensor, shape (n, d, H, W)
+        """
+        height, width = state.shape[-2:]
+        pad = (0, -width % self.stride, 0, -height % self.stride)
+        image = functional.pad(state, pad, mode="replicate") if any(pad) else state
+        embedding = self.embed(sinusoidal_embedding(times, self.base).to(state.dtype))
+        image = self.head(image)
+        skips = [image]
+        for level, stage in enumerate(self.down):
+            assert isinstance(stage, nn.ModuleList)
+            for block in stage:
+                image = block(image, embedding)
+                skips.append(image)
+            if level < len(self.shrink):
+                image = self.shrink[level](image)
+                skips.append(image)
+        for block in self.middle:
+            image = block(image, embedding)
+        for level, stage in enumerate(self.up):
+            assert isinstance(stage, nn.ModuleList)
+            for block in stage:
+                image = block(torch.cat([image, skips.pop()], dim=1), embedding)
+            if level < len(self.grow):
+                image = functional.interpolate(image, scale_factor=2.0, mode="nearest")
+                image = self.grow[level](image)
+        out: Tensor = self.tail(functional.silu(self.tail_norm(image)))
+        return out[..., :height, :width]
