@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 import tempfile
 import uuid
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import rasterio
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.io import MemoryFile
 
-from ..errors import CubeError
+from ._gdal import parse_crs, quiet
 from .envi_header import compose, items, parse_header
 
 logger = logging.getLogger(__name__)
@@ -49,15 +48,14 @@ def read_georeference(fields: Mapping[str, str]) -> tuple[list[float] | None, st
     header = compose({**_ONE_PIXEL, **stated}).encode()
     try:
         with (
-            warnings.catch_warnings(),
+            quiet(),
             MemoryFile(bytes(16), dirname=folder, filename="map.img") as pixels,
             MemoryFile(header, dirname=folder, filename="map.hdr"),
+            pixels.open(driver="ENVI") as source,
         ):
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with pixels.open(driver="ENVI") as source:
-                # adding zero turns GDAL's -0.0 into 0.0
-                transform = [float(v) + 0.0 for v in tuple(source.transform)[:6]]
-                wkt = source.crs.to_wkt() if source.crs else ""
+            # adding zero turns GDAL's -0.0 into 0.0
+            transform = [float(v) + 0.0 for v in tuple(source.transform)[:6]]
+            wkt = source.crs.to_wkt() if source.crs else ""
     except (RasterioError, CRSError) as error:
         logger.warning("map information ignored: %s", error)
         return None, None
@@ -92,7 +90,7 @@ def write_georeference(transform: Sequence[float] | None, crs: str | None) -> di
     with tempfile.TemporaryDirectory(prefix="hsfusion-") as folder:
         path = Path(folder) / "map.img"
         with (
-            warnings.catch_warnings(),
+            quiet(),
             rasterio.open(
                 path,
                 "w",
@@ -105,7 +103,7 @@ def write_georeference(transform: Sequence[float] | None, crs: str | None) -> di
                 transform=rasterio.Affine(a, b, c, d, e, f),
             ),
         ):
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            pass
         written = parse_header(path.with_suffix(".hdr").read_text(), "map information")
     out = {key: written[key] for key in KEYS if key in written}
     if transform is None:
@@ -117,19 +115,3 @@ def write_georeference(transform: Sequence[float] | None, crs: str | None) -> di
         numbers = [repr(float(v)) for v in (c, f, a, -e)]
         out["map info"] = "{" + ", ".join([info[0], "1", "1", *numbers, *tail]) + "}"
     return out
-
-
-def parse_crs(crs: str | None) -> rasterio.CRS | None:
-    """Coordinate reference system of a cube.
-
-    Raises
-    ------
-    CubeError
-        If it is not understood.
-    """
-    if crs is None:
-        return None
-    try:
-        return rasterio.CRS.from_user_input(crs)
-    except CRSError as error:
-        raise CubeError(f"crs: expected WKT or the like, got {crs[:80]!r}: {error}") from error

@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 import struct
 import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +12,13 @@ import numpy as np
 import rasterio
 import tifffile
 import xarray as xr
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from ..errors import FormatError, TruncatedFileError
 from . import _fields
 from ._fields import Fields
+from ._gdal import quiet
 from ._source import FileHandle, Key, chunks_for, lazy_array, per_band_physical
 from .tiff_tags import EXTRAS_TAG, read_band_tags
 
@@ -81,14 +79,6 @@ def check_complete(tif: tifffile.TiffFile, size: int, path: Path) -> None:
                 end = max(end, offset + count)
     if end > size:
         raise TruncatedFileError(path, end, size)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Let GDAL open scenes without georeference without a warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
 
 
 def _dataset(path: Path | str) -> Any:

@@ -20,9 +20,10 @@ from rasterio.errors import RasterioError
 from ..errors import FormatError
 from . import _fields
 from ._fields import Fields
+from ._gdal import quiet
 from ._source import FileHandle, Key, RawSource, Source, chunks_for, lazy_array
 from ._units import to_nanometres
-from .tiff import quiet, read_place
+from .tiff import read_place
 from .tiff_tags import EXTRAS_TAG
 
 logger = logging.getLogger(__name__)

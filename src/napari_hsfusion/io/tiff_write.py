@@ -18,9 +18,9 @@ from ..errors import FormatError, TruncatedFileError, WriteError
 from . import _fields
 from ._atomic import atomic_write
 from ._fields import Fields
+from ._gdal import parse_crs, quiet
 from ._stream import pieces
-from .envi_georef import parse_crs
-from .tiff import check_complete, quiet, read_raster_fields
+from .tiff import check_complete, read_raster_fields
 from .tiff_tags import EXTRAS_TAG
 
 _SUPPORTED = "int8 uint8 int16 uint16 int32 uint32 int64 uint64 float32 float64"
