@@ -91,7 +91,7 @@ def project_simplex(values: Array) -> Array:
 
 
 def simplex_quadratic(
-    gram: Array, moment: Array, start: Array, iterations: int = 3000, tolerance: float = 1e-9
+    gram: Array, moment: Array, start: Array, iterations: int = 1000, tolerance: float = 1e-6
 ) -> Array:
     """Minimise ``k' gram k - 2 moment' k`` over k >= 0, sum(k) = 1.
 

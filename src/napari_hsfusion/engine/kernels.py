@@ -19,7 +19,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 _WEIGHTS = 10.0 ** np.arange(-7.0, 1.1, 1.0)
 _SAMPLES = 20_000  # coarse pixels: more add time and no accuracy to a few hundred unknowns
-_RANK_TOLERANCE = 1.005
+_RANK_TOLERANCE = 1.005  # of the least left-out error
+_RANKS = 8
 _CHUNK = 2048
 
 
@@ -98,8 +99,9 @@ def fit_kernel(
     with p_bn the patch of band b about coarse pixel n, v_b the inverse variance
     of the misfit, D second differences along both axes of the kernel with zeros
     around it. Size, w and sign are the ones that predict left-out blocks best.
-    The kernel is then cut to the least number of separable terms that fits as
-    well, which is what it costs to apply.
+    The kernel is then cut to the least number of separable terms that predicts
+    them as well: their number is what it costs to apply. (A cut kernel of two or
+    more terms may dip a little below 0 even where the fit was held above it.)
 
     Parameters
     ----------
@@ -130,7 +132,7 @@ def fit_kernel(
             continue
         if weights is None:
             weights = _band_weights(samples)
-        fits.append((size, samples, *_choose(samples, weights, nonnegative)))
+        fits.append((size, samples, *_choose(samples, weights)))
     if not fits or weights is None:
         raise PairError(
             f"PSF: too few patches of {min(sizes)} pixels lie whole within the image of "
@@ -139,18 +141,15 @@ def fit_kernel(
     # sizes are compared on the pixels that all of them can use
     common = set.intersection(*(_places(s, ratio, size) for size, s, *_ in fits))
     scores = []
-    for size, samples, weight, sign, kernels in fits:
+    for size, samples, _, kernels in fits:
         places = zip(*_coarse(samples, ratio, size), strict=True)
-        shared = np.array([p in common for p in places])
-        error = 0.0
-        for k, kernel in enumerate(kernels):
-            which = np.nonzero(shared & (samples.fold == k))[0]
-            error += float(weights @ samples.residual(kernel, which)) * len(which)
-        scores.append(error)
-    size, samples, weight, sign, _ = fits[int(np.argmin(scores))]
+        scores.append(_left_out(samples, kernels, weights, np.array([p in common for p in places])))
+    size, samples, weight, kernels = fits[int(np.argmin(scores))]
+    sign, kernels = _choose_sign(samples, weights, weight, kernels, nonnegative)
     everything = np.arange(len(samples.rows))
     kernel = _solve(*samples.moments(weights, everything), size, weight, sign)
-    kernel, rank = _cut_rank(kernel.reshape(size, size), samples, weights)
+    rank = _choose_rank(kernels, samples, weights)
+    kernel = _cut(kernel, size, rank).reshape(size, size)
     rms = np.sqrt(samples.residual(kernel, everything))
     report = {
         "size": size,
@@ -214,33 +213,49 @@ def _band_weights(samples: _Samples) -> Array:
     return np.asarray(weights / weights.mean())
 
 
-def _choose(
-    samples: _Samples, weights: Array, nonnegative: bool | None
-) -> tuple[float, bool, list[Array]]:
-    """Smoothness weight and sign by hold-out, and the kernel fitted without each fold."""
-    size = samples.windows.shape[-1]
-    groups = [np.nonzero(samples.fold == k)[0] for k in range(FOLDS)]
-    parts = [samples.moments(weights, group) for group in groups]
+def _parts(samples: _Samples, weights: Array) -> list[tuple[Array, Array]]:
+    """Moments of each fold."""
+    return [samples.moments(weights, np.nonzero(samples.fold == k)[0]) for k in range(FOLDS)]
+
+
+def _without(
+    parts: Sequence[tuple[Array, Array]], size: int, weight: float, sign: bool
+) -> list[Array]:
+    """Kernels fitted without each fold in turn."""
     gram = sum((p[0] for p in parts), np.zeros((size**2, size**2)))
     moment = sum((p[1] for p in parts), np.zeros(size**2))
-    energy = float((weights[:, None] * samples.target**2).sum())
+    return [_solve(gram - g, moment - m, size, weight, sign) for g, m in parts]
 
-    def trial(weight: float, sign: bool) -> tuple[float, list[Array]]:
-        error, kernels = 0.0, []
-        for g, m in parts:
-            kernel = _solve(gram - g, moment - m, size, weight, sign)
-            error += float(kernel @ g @ kernel - 2 * m @ kernel)
-            kernels.append(kernel)
-        return error + energy, kernels
 
-    free = [trial(weight, False) for weight in _WEIGHTS]
-    best = int(np.argmin([f[0] for f in free]))
+def _choose(samples: _Samples, weights: Array) -> tuple[float, list[Array]]:
+    """Smoothness weight by hold-out, and the kernels fitted without each fold."""
+    parts = _parts(samples, weights)
+    size = samples.windows.shape[-1]
+    trials = [_without(parts, size, weight, False) for weight in _WEIGHTS]
+    errors = [
+        sum(float(k @ g @ k - 2 * m @ k) for k, (g, m) in zip(kernels, parts, strict=True))
+        for kernels in trials
+    ]
+    best = int(np.argmin(errors))
+    return float(_WEIGHTS[best]), trials[best]
+
+
+def _choose_sign(
+    samples: _Samples,
+    weights: Array,
+    weight: float,
+    free: list[Array],
+    nonnegative: bool | None,
+) -> tuple[bool, list[Array]]:
+    """Whether to hold the kernel above 0, and the kernels fitted without each fold."""
     if nonnegative is False:
-        return float(_WEIGHTS[best]), False, free[best][1]
-    held = trial(float(_WEIGHTS[best]), True)
-    if nonnegative or held[0] <= free[best][0]:
-        return float(_WEIGHTS[best]), True, held[1]
-    return float(_WEIGHTS[best]), False, free[best][1]
+        return False, free
+    held = _without(_parts(samples, weights), samples.windows.shape[-1], weight, True)
+    everywhere = np.ones(len(samples.rows), dtype=bool)
+    errors = [_left_out(samples, kernels, weights, everywhere) for kernels in (free, held)]
+    if nonnegative or errors[1] <= errors[0]:
+        return True, held
+    return False, free
 
 
 def _solve(gram: Array, moment: Array, size: int, weight: float, nonnegative: bool) -> Array:
@@ -256,14 +271,28 @@ def _solve(gram: Array, moment: Array, size: int, weight: float, nonnegative: bo
     return kernel
 
 
-def _cut_rank(kernel: Array, samples: _Samples, weights: Array) -> tuple[Array, int]:
-    """Fewest separable terms whose misfit is within half a percent of the whole kernel's."""
-    everything = np.arange(len(samples.rows))
-    limit = _RANK_TOLERANCE * float(weights @ samples.residual(kernel, everything))
-    u, values, vt = np.linalg.svd(kernel)
-    for rank in range(1, len(kernel)):
-        cut = (u[:, :rank] * values[:rank]) @ vt[:rank]
-        cut = cut / cut.sum()
-        if float(weights @ samples.residual(cut, everything)) <= limit:
-            return cut, rank
-    return kernel, len(kernel)
+def _cut(kernel: Array, size: int, rank: int) -> Array:
+    """Sum of the first `rank` separable terms of a kernel, brought to sum 1."""
+    u, values, vt = np.linalg.svd(kernel.reshape(size, size))
+    out = ((u[:, :rank] * values[:rank]) @ vt[:rank]).ravel()
+    return np.asarray(out / out.sum())
+
+
+def _choose_rank(kernels: Sequence[Array], samples: _Samples, weights: Array) -> int:
+    """Fewest separable terms that predict left-out blocks within half a percent of the best."""
+    size = samples.windows.shape[-1]
+    everywhere = np.ones(len(samples.rows), dtype=bool)
+    errors = [
+        _left_out(samples, [_cut(k, size, rank) for k in kernels], weights, everywhere)
+        for rank in range(1, min(size, _RANKS) + 1)
+    ]
+    return int(np.nonzero(np.array(errors) <= _RANK_TOLERANCE * min(errors))[0][0]) + 1
+
+
+def _left_out(samples: _Samples, kernels: Sequence[Array], weights: Array, use: BoolArray) -> float:
+    """Weighted squared error of every fold under the kernel that was fitted without it."""
+    error = 0.0
+    for k, kernel in enumerate(kernels):
+        which = np.nonzero(use & (samples.fold == k))[0]
+        error += float(weights @ samples.residual(kernel, which)) * len(which)
+    return error

@@ -21,46 +21,23 @@ from scipy import ndimage
 from torch import Tensor
 
 from ..errors import PairError, ResponseError
-from .convex import FOLDS, block_folds, difference, nonnegative_smooth
 from .decimation import kernel_phase
 from .kernels import PSFEstimate, fit_kernel
-from .noise import estimate_noise_x
 from .observation import fill_invalid
 from .operators import SpatialDegradation
+from .spectral_fit import SRFEstimate, fit_srf, signal_directions
 
 Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-_WEIGHTS = 10.0 ** np.arange(-8.0, 2.1, 0.5)
-_HOLE = 3.0  # band gaps beyond this many medians are breaks of smoothness
-
-
-@dataclass(frozen=True)
-class SRFEstimate:
-    """Estimated spectral response: ``H(Y)_b = gain_b (matrix X)_b + offset_b``.
-
-    Attributes
-    ----------
-    matrix : ndarray, shape (c, C), float64
-        Not negative, rows sum to 1.
-    gain : ndarray, shape (c,), float64
-        Units of the HR-MSI per unit of the LR-HSI: 1 where both are calibrated alike.
-    offset : ndarray, shape (c,), float64
-        Units of the HR-MSI; 0 unless it was asked for.
-    report : dict
-        JSON-able: smoothness weight, residuals a band (rms, and relative to the
-        rms of the image), signal directions kept.
-    """
-
-    matrix: Array
-    gain: Array
-    offset: Array
-    report: dict[str, Any]
-
-    @property
-    def response(self) -> Array:
-        """``gain x matrix``, shape (c, C): takes the LR-HSI to the HR-MSI's units."""
-        return np.asarray(self.gain[:, None] * self.matrix)
+__all__ = [
+    "PSFEstimate",
+    "ResponseEstimate",
+    "SRFEstimate",
+    "estimate_both",
+    "estimate_psf",
+    "estimate_srf",
+]
 
 
 @dataclass(frozen=True)
@@ -144,7 +121,7 @@ def estimate_srf(
     touched = spatial_forward(torch.as_tensor((~ok_y).astype(np.float64))).numpy()
     if low.shape[1:] != xs.shape[1:]:
         raise PairError(f"H(Y) has {low.shape[1:]} pixels, the LR-HSI {xs.shape[1:]}")
-    return _fit_srf(xs, low, ok_x & (np.abs(touched) < 1e-9), wavelength, offset)
+    return fit_srf(xs, low, ok_x & (np.abs(touched) < 1e-9), wavelength, offset)
 
 
 def estimate_psf(
@@ -205,7 +182,7 @@ def estimate_psf(
         )
     if offset is not None:
         ys = ys - np.asarray(offset, dtype=np.float64).reshape(-1, 1, 1)
-    basis, _ = _signal_directions(xs, ok_x)
+    basis, _ = signal_directions(xs, ok_x)
     target = np.tensordot(matrix @ basis @ basis.T, xs, axes=1)
     return fit_kernel(target, ys, ratio, ok_x, ok_y, _sizes(size, ratio, xs.shape), nonnegative)
 
@@ -256,7 +233,7 @@ def estimate_both(
     whole = box.forward(torch.as_tensor(ok_y.astype(np.float64))).numpy() > 1 - 1e-9
     blur = (0.0, 1.0, 1.0)
     clear = ndimage.binary_erosion(ok_x & whole, iterations=2, border_value=1)
-    srf = _fit_srf(
+    srf = fit_srf(
         ndimage.gaussian_filter(xs, blur, mode="reflect"),
         ndimage.gaussian_filter(low, blur, mode="reflect"),
         clear if clear.sum() > 16 else ok_x & whole,
@@ -313,7 +290,7 @@ def _pair(
         image = np.asarray(data, dtype=np.float64)
         if image.ndim != 3 or 0 in image.shape:
             raise PairError(f"{name}: expected (band, y, x), got shape {image.shape}")
-        valid = np.isfinite(image).all(0)
+        valid: BoolArray = np.asarray(np.isfinite(image).all(0), dtype=bool)
         if given is not None:
             mask = np.asarray(given, dtype=bool)
             if mask.shape != valid.shape:
@@ -324,107 +301,6 @@ def _pair(
         images.append(fill_invalid(image, valid))
         masks.append(valid)
     return images[0], images[1], masks[0], masks[1]
-
-
-def _signal_directions(x: Array, valid: BoolArray) -> tuple[Array, float]:
-    """Orthonormal directions (C, p) of the spectra above the noise, and the noise level."""
-    spectra = x[:, valid]
-    bands, n = spectra.shape
-    sigma = estimate_noise_x(x, valid)
-    values, vectors = np.linalg.eigh(spectra @ spectra.T / n)
-    edge = sigma**2 * (1.0 + np.sqrt(bands / n)) ** 2
-    count = max(int((values > max(edge, 1e-14 * values[-1])).sum()), 1)
-    return vectors[:, -count:], sigma
-
-
-def _fit_srf(
-    x: Array, low: Array, valid: BoolArray, wavelength: npt.ArrayLike | None, offset: bool
-) -> SRFEstimate:
-    """Fit R on LR images (C, h, w) and (c, h, w) where both are valid."""
-    if valid.sum() < 16:
-        raise PairError(f"SRF: expected at least 16 pixels valid in both images, got {valid.sum()}")
-    basis, sigma = _signal_directions(x, valid)
-    order, rough = _spectral_roughness(len(x), wavelength)
-    basis = basis[order]
-    f = basis.T @ x[order][:, valid]
-    t = low[:, valid]
-    fold = block_folds(*np.nonzero(valid))
-    scale = float((f**2).sum() / f.shape[1] / len(x))
-    if scale <= 0 or not (t**2).sum(1).all():
-        raise ResponseError("SRF: the LR-HSI, or a band of the HR-MSI, is zero everywhere")
-    parts = [_moments(f[:, fold != k], t[:, fold != k], basis, sigma, offset) for k in range(FOLDS)]
-    errors = np.zeros((len(_WEIGHTS), len(t)))
-    for i, weight in enumerate(_WEIGHTS):
-        for k, part in enumerate(parts):
-            out = fold == k
-            if not out.any():
-                continue
-            r, o = _rows(part, rough, weight * scale)
-            miss = ((r @ basis) @ f[:, out] + o[:, None] - t[:, out]) ** 2
-            errors[i] += miss.sum(1) - out.sum() * sigma**2 * ((r @ basis) ** 2).sum(1)
-    floor = 1e-12 * (t**2).sum(1)
-    chosen = int(np.log(np.maximum(errors, floor)).sum(1).argmin())
-    rows, offsets = _rows(_moments(f, t, basis, sigma, offset), rough, _WEIGHTS[chosen] * scale)
-    gain = rows.sum(1)
-    if (gain <= 0).any():
-        bad = ", ".join(str(b + 1) for b in np.nonzero(gain <= 0)[0])
-        raise ResponseError(f"SRF: band {bad} of the HR-MSI is no sum of the LR-HSI's bands")
-    rms = np.sqrt((((rows @ basis) @ f + offsets[:, None] - t) ** 2).mean(1))
-    matrix = np.empty_like(rows)
-    matrix[:, order] = rows / gain[:, None]
-    report = {
-        "smoothness": float(_WEIGHTS[chosen]),
-        "directions": basis.shape[1],
-        "noise": sigma,
-        "pixels": int(valid.sum()),
-        "residual_rms": rms.tolist(),
-        "relative_residual": (rms / np.sqrt((t**2).mean(1))).tolist(),
-        "gain": gain.tolist(),
-        "offset": offsets.tolist(),
-    }
-    return SRFEstimate(matrix, gain, offsets, report)
-
-
-@dataclass(frozen=True)
-class _Moments:
-    root: Array
-    target: Array
-    mean_f: Array
-    mean_t: Array
-
-
-def _moments(f: Array, t: Array, basis: Array, sigma: float, offset: bool) -> _Moments:
-    """Square root of the noise-corrected second moments, and right-hand sides."""
-    n = max(f.shape[1], 1)
-    mean_f = f.mean(1) if offset else np.zeros(len(f))
-    mean_t = t.mean(1) if offset else np.zeros(len(t))
-    f, t = f - mean_f[:, None], t - mean_t[:, None]
-    values, vectors = np.linalg.eigh(f @ f.T / n - sigma**2 * np.eye(len(f)))
-    keep = values > 1e-12 * values[-1]
-    root = np.sqrt(values[keep])[:, None] * vectors[:, keep].T
-    target = (vectors[:, keep].T @ (f @ t.T / n)) / np.sqrt(values[keep])[:, None]
-    return _Moments(root @ basis.T, target, basis @ mean_f, mean_t)
-
-
-def _rows(part: _Moments, rough: Array, weight: float) -> tuple[Array, Array]:
-    rows = np.stack(
-        [nonnegative_smooth(part.root, target, rough, weight) for target in part.target.T]
-    )
-    return rows, part.mean_t - rows @ part.mean_f
-
-
-def _spectral_roughness(
-    bands: int, wavelength: npt.ArrayLike | None
-) -> tuple[npt.NDArray[np.int64], Array]:
-    """Order of the bands by wavelength, and differences between neighbours."""
-    if wavelength is None:
-        return np.arange(bands), difference(bands, 2)
-    centres = np.asarray(wavelength, dtype=np.float64)
-    if centres.shape != (bands,):
-        raise PairError(f"wavelength: expected {bands} values, got shape {centres.shape}")
-    order = np.argsort(centres, kind="stable")
-    gaps = np.diff(centres[order])
-    return order, difference(bands, 2, np.nonzero(gaps > _HOLE * np.median(gaps))[0])
 
 
 def _sizes(size: int | Sequence[int] | None, ratio: int, shape: tuple[int, ...]) -> list[int]:
