@@ -70,7 +70,7 @@ def iter_fuse(
         As :func:`fuse` raises them.
     """
     from .engine.device import resolve_device
-    from .engine.events import CancelToken, Finished, Preview
+    from .engine.events import CancelToken, Finished, Preview, Started
     from .engine.methods import get_method
 
     if isinstance(seed, bool) or int(seed) != seed or seed < 0:
@@ -99,6 +99,9 @@ def iter_fuse(
                 record = run_record(event, pair, responses, name)
                 result = result_cube(event.cube, record, pair, observation)
                 yield replace(event, cube=result.values, record=record)
+            elif isinstance(event, Started):
+                cost = event.estimate or chosen.estimate(observation, values, where)
+                yield replace(event, estimate=cost)
             elif isinstance(event, Preview):
                 yield all_bands(event, pair)
             else:

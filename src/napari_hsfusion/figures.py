@@ -107,6 +107,28 @@ def composite(values: np.ndarray, limits: np.ndarray, gamma: float = 0.8) -> np.
     return np.concatenate([scaled, known[None]]).transpose(1, 2, 0).astype(np.float64)
 
 
+def error_limits(maps: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Ends of one logarithmic scale for several error maps.
+
+    Parameters
+    ----------
+    maps : sequence of ndarray, shape (H, W)
+        Not negative; NaN where nothing is known.
+
+    Returns
+    -------
+    tuple of float
+        The 1st and 99.5th percentile of all positive errors together, widened to
+        at least one decade and held within four.
+    """
+    positive = [m[np.isfinite(m) & (m > 0)] for m in maps]
+    pooled = np.concatenate(positive) if positive else np.zeros(0)
+    if pooled.size == 0:
+        return 0.1, 1.0
+    low, high = np.percentile(pooled, (1.0, 99.5))
+    return float(max(min(low, high / 10), high / 1e4)), float(high)
+
+
 def comparison_figure(
     reference: xr.DataArray,
     estimates: Mapping[str, xr.DataArray],
@@ -146,6 +168,7 @@ def comparison_figure(
         images came.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
     from .metrics import rmse_map
@@ -162,15 +185,12 @@ def comparison_figure(
         if values.shape != truth.shape:
             raise PairError(f"{name}: expected shape {truth.shape}, got {values.shape}")
         maps[name] = rmse_map(truth[good], values[good])
-    known = [m[np.isfinite(m)] for m in maps.values()]
-    pooled = np.concatenate(known) if known else np.zeros(0)
-    top = float(np.percentile(pooled, 99)) if pooled.size else 0.0
-    top = top if top > 0 else 1.0
+    low, high = error_limits(list(maps.values()))
 
     columns = 1 + len(estimates)
     side = 2.9
     tall = side * truth.shape[1] / truth.shape[2]
-    size = (side * columns + 1.1, 2 * tall + 1.9)
+    size = (side * columns + 0.9, 2 * tall + (1.45 if title else 1.1))
     figure = Figure(figsize=size, dpi=130, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     if title:
@@ -190,14 +210,16 @@ def comparison_figure(
         picture = composite(cubes.to_physical(estimate.isel(band=bands)), limits)
         _picture(axes, picture, name, (captions or {}).get(name, ""))
         axes = figure.add_subplot(grid[1, column])
-        drawn = axes.imshow(maps[name], vmin=0.0, vmax=top, cmap="magma", interpolation="nearest")
+        shown = np.ma.masked_invalid(np.maximum(maps[name], low))
+        drawn = axes.imshow(shown, norm=LogNorm(low, high), cmap="magma", interpolation="nearest")
+        axes.set_facecolor("0.85")
         axes.set_title(f"error of {name}", fontsize=10)
         axes.set_xticks([])
         axes.set_yticks([])
         error_axes.append(axes)
     if error_axes:
-        bar = figure.colorbar(drawn, ax=error_axes[-1], extend="max", fraction=0.05, pad=0.03)
-        bar.set_label(f"RMSE over bands ({unit})", fontsize=9)
+        bar = figure.colorbar(drawn, ax=error_axes[-1], extend="both", fraction=0.05, pad=0.03)
+        bar.set_label(f"RMSE over bands ({unit}), one log scale", fontsize=9)
         bar.ax.tick_params(labelsize=8)
     return figure
 

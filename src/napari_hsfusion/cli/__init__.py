@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from .demo import demo
-from .fuse import fuse
-from .report import evaluate, info, methods
-from .simulate import simulate
+from ._demo import demo
+from ._fuse import fuse
+from ._report import evaluate, info, methods
+from ._simulate import simulate
 
 __all__ = ["app", "main"]
 

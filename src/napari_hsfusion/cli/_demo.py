@@ -19,13 +19,14 @@ from ._console import (
     stdout,
     write_json,
 )
-from .fuse import run_method
-from .report import JsonOption, measures_table
+from ._fuse import run_method
+from ._report import JsonOption, measures_table
 
 if TYPE_CHECKING:
     import xarray as xr
 
 SCENES = ("generated", "indian-pines")
+PINES_RESPONSE = "landsat-8:B2,B3,B4,B5,B6,B7"
 SHOWN = "args-diff"
 CONVENTION = "hsfusion"
 SCALE = 4
@@ -51,7 +52,7 @@ def demo(
     from ..figures import comparison_figure, save_png
 
     resolve_device(device)
-    reference, srf = _scene(scene)
+    reference, srf, unit = _scene(scene)
     make_output_folder(out)
     begun = time.perf_counter()
     notes = stderr()
@@ -92,7 +93,7 @@ def demo(
         observed=(("LR-HSI", pair.lr_hsi), ("HR-MSI", pair.hr_msi)),
         title=f"{scene} scene, x{SCALE}, {SNR_DB:g} dB: PSNR and SAM by the {CONVENTION} "
         "convention",
-        unit="reflectance" if scene == SCENES[0] else "stored unit",
+        unit=unit,
     )
     api.save_cube(fused[SHOWN], paths["cube"])
     write_json(paths["record"], document)
@@ -113,14 +114,16 @@ def demo(
         stdout().print(str(path), markup=False)
 
 
-def _scene(name: str) -> tuple[xr.DataArray, Any]:
-    """Reference and response (a matrix or what `load_response` takes) of a scene."""
+def _scene(name: str) -> tuple[xr.DataArray, str, str]:
+    """Reference, specification of the response, and unit of a scene."""
     from .. import scene
 
     if name == SCENES[0]:
-        return scene.demo_scene(), scene.demo_response()
+        bands = zip(*scene.demo_response(), strict=True)
+        listed = ",".join(f"{centre:g}/{width:g}" for centre, width in bands)
+        return scene.demo_scene(), f"gaussian:{listed}", "reflectance"
     if name == SCENES[1]:
-        return scene.indian_pines(), scene.demo_response()
+        return scene.indian_pines(), PINES_RESPONSE, "part of the largest count"
     raise ParameterError(f"scene: expected {' or '.join(SCENES)}, got {name!r}")
 
 

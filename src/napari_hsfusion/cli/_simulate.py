@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ._console import make_output_folder, print_json, reporting, stderr, stdout, write_json
-from .report import JsonOption
+from ._report import JsonOption
 
 FILES = {
     "lr_hsi": "lr_hsi.hdr",

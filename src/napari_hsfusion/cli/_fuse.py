@@ -25,8 +25,8 @@ from ._console import (
     stderr,
     stdout,
 )
-from .report import JsonOption
-from .simulate import FILES
+from ._report import JsonOption
+from ._simulate import FILES
 
 if TYPE_CHECKING:
     import xarray as xr
