@@ -397,3 +397,30 @@ def test_houston_pair_has_a_whole_ratio(shared_data: Callable[[str], Path]) -> N
     cube = api.fuse(x, y * x.mean() / y.mean(), psf="gaussian:2", srf=matrix, **QUICK)
     assert cube.shape == (48, 128, 128)
     assert np.isfinite(cube.values).all()
+
+
+def test_estimated_responses(tiny_scene: xr.DataArray, srf3: np.ndarray) -> None:
+    """Told nothing, one or the other response, the result stays near the informed one."""
+    large = np.concatenate([tiny_scene.values, tiny_scene.values[:, ::-1]], axis=1)
+    large = np.concatenate([large, large[:, :, ::-1] ** 1.1], axis=2)
+    scene = make_cube(large, wavelength=tiny_scene.wavelength.values)
+    made = api.simulate(scene, 4, "gaussian:1.8", srf3, 45.0)
+    x, y = made.lr_hsi, made.hr_msi
+    told = api.evaluate(scene, api.fuse(x, y, **QUICK))["psnr"]
+    plain = api.evaluate(scene, api.fuse(x, y, method="bicubic", device="cpu"))["psnr"]
+    for psf, srf in (("estimate", None), (None, "estimate"), ("estimate", "estimate")):
+        cube = api.fuse(x, y, psf=psf, srf=srf, **QUICK)
+        assert cube.attrs["record"]["estimated"]
+        json.dumps(cube.attrs["record"], allow_nan=False)
+        blind = api.evaluate(scene, cube)["psnr"]
+        assert blind > plain + 0.5 * (told - plain), (psf, srf)
+    both = api.estimate_responses(x, y)
+    assert both.srf.matrix.shape == (3, 12)
+    np.testing.assert_allclose(both.srf.matrix.sum(1), 1)
+    assert both.psf.kernel is not None
+    assert both.psf.kernel.sum() == pytest.approx(1)
+    again = api.fuse(x, y, srf=both, **QUICK)
+    np.testing.assert_array_equal(again.values, cube.values)
+    half = y.copy(data=y.values * 0.5)
+    blind = api.evaluate(scene, api.fuse(x, half, srf="estimate", **QUICK))["psnr"]
+    assert blind > plain + 0.5 * (told - plain)

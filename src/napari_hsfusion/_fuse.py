@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from ._observe import find_responses, make_pair
+from ._estimate import find_responses
+from ._observe import make_pair
 from ._result import all_bands, result_cube, run_record
 from .errors import ParameterError
 from .params import Params
@@ -83,7 +84,7 @@ def iter_fuse(
     pair = make_pair(lr_hsi, hr_msi, scale)
     responses = find_responses(pair, psf, srf)
     token.check()
-    observation = pair.observation(responses.psf, responses.srf.matrix)
+    observation = pair.observation(responses.psf, responses.matrix)
     run = chosen.run(
         observation,
         values,
@@ -148,9 +149,10 @@ def fuse(
     psf : str, array_like, path or PSF, optional
         ``bicubic``, ``gaussian:SIGMA``, ``gauss3-bicubic``, ``box``, a kernel or
         its file, or ``estimate``. By default what is stored with the images.
-    srf : str, path, array_like of shape (c, C) or Response, optional
-        A sensor's name, a CSV file, a matrix, or ``estimate``. By default what is
-        stored with the images.
+    srf : str, path, array_like of shape (c, C), Response or Responses, optional
+        A sensor's name, a CSV file, a matrix, ``estimate``, or what
+        :func:`~napari_hsfusion.api.estimate_responses` returned. By default what
+        is stored with the images.
     seed : int
         The same seed gives the same cube, bit for bit on the CPU.
     device : str

@@ -6,7 +6,6 @@ Between the cubes of the outer rooms and the arrays of the engine.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,6 @@ from . import cube as cubes
 from ._grid import Bools, integer_ratio
 from ._responses import (
     Floats,
-    resolve_psf,
-    resolve_srf,
     restrict_response,
     spatial_operator,
     stored,
@@ -28,7 +25,6 @@ from ._responses import (
 from .errors import PairError
 from .io import open_cube
 from .sensors.psf import PSF
-from .sensors.srf import Response
 
 if TYPE_CHECKING:
     from .engine.observation import Observation
@@ -75,7 +71,19 @@ class Pair:
         return np.asarray(np.isfinite(self.y[self.bands_y]).all(axis=0))
 
     def observation(self, psf: PSF, matrix: Floats) -> Observation:
-        """Build what a method takes: bands used, H, R (c, C) and known noise levels."""
+        """Build what a method takes.
+
+        Parameters
+        ----------
+        psf : PSF
+        matrix : ndarray, shape (c, C)
+            Spectral response in the units of both images, over all bands.
+
+        Returns
+        -------
+        Observation
+            Of the bands used, with the noise levels that are stored with the images.
+        """
         from .engine.observation import Observation
         from .engine.operators import SpectralResponse
 
@@ -139,45 +147,6 @@ def used_bands(cube: xr.DataArray, values: npt.NDArray[np.floating], what: str) 
     if not used.any():
         raise PairError(f"{what}: all {used.size} bands are marked as bad or without any value")
     return np.asarray(used)
-
-
-@dataclass(frozen=True)
-class Responses:
-    """Responses of a pair, and how they became known.
-
-    Attributes
-    ----------
-    psf : PSF
-    srf : Response
-        Matrix (c, C) over all bands of both images.
-    record : dict
-        JSON-able; what an estimation says of itself, empty where both were given.
-    """
-
-    psf: PSF
-    srf: Response
-    record: Mapping[str, Any]
-
-
-def find_responses(pair: Pair, psf: Any, srf: Any) -> Responses:
-    """Responses as given, as stored with the pair, or estimated from it.
-
-    Raises
-    ------
-    ResponseError
-        If one is neither given nor stored, or malformed, or cannot be estimated.
-    PairError
-        If the SRF's bands are not those of the images.
-    """
-    spread = resolve_psf(psf, pair.lr_hsi, pair.hr_msi)
-    response = resolve_srf(srf, pair.lr_hsi, pair.hr_msi)
-    if spread is not None and response is not None:
-        return Responses(spread, response, {})
-    return _estimate(pair, spread, response)
-
-
-def _estimate(pair: Pair, psf: PSF | None, srf: Response | None) -> Responses:
-    raise NotImplementedError
 
 
 def _noise(image: xr.DataArray, key: str) -> float | None:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from . import cube as cubes
+from ._estimate import Responses
 from ._grid import high_transform
-from ._observe import Pair, Responses
+from ._observe import Pair
 from ._responses import Floats, psf_note
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def run_record(
         "psf": psf_note(responses.psf),
         "srf": responses.srf.matrix.tolist(),
         "srf_source": responses.srf.source,
+        "msi_gain": responses.gain.tolist(),
         "notes": list(responses.srf.warnings),
         "value_scale": run.pop("scale"),
         **run,

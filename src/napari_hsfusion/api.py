@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from . import cube as cubes
+from ._estimate import Responses, find_responses
 from ._fuse import fuse, iter_fuse
-from ._observe import Responses, as_image, find_responses, make_pair
+from ._observe import as_image, make_pair
 from ._simulate import SimulatedPair, simulate
 from .errors import PairError, ParameterError
 from .io import open_cube, save_cube
@@ -96,8 +97,8 @@ def estimate_responses(
     Returns
     -------
     Responses
-        ``psf``, ``srf`` and a JSON-able ``record``; both can be given to
-        :func:`fuse`.
+        ``psf``, ``srf``, ``gain`` and a JSON-able ``record``; :func:`fuse` takes it
+        as its `srf`.
 
     Raises
     ------
