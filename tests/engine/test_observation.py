@@ -92,7 +92,7 @@ def test_conjugate_gradients_stop_at_the_tolerance(rng: np.random.Generator) -> 
 
 def test_nan_pixels_are_masked_and_filled() -> None:
     """NaN marks a pixel invalid in every band; filling uses the nearest valid pixel."""
-    z, good = observation()
+    _, good = observation()
     x = good.x.copy()
     x[3, 2, 1] = np.nan
     masked = Observation(x, good.y, good.spatial, good.spectral)
@@ -135,7 +135,7 @@ def test_noise_is_estimated_from_the_pair(noise: float) -> None:
 
 def test_wrong_pairs_are_named() -> None:
     """Band counts, sizes, masks and empty images each have their message."""
-    z, o = observation()
+    _, o = observation()
     with pytest.raises(PairError, match="SRF expects 9 bands, the image has 8"):
         Observation(o.x[:8], o.y, o.spatial, o.spectral)
     with pytest.raises(PairError, match="SRF expects 3 bands, the image has 2"):

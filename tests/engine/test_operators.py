@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from napari_hsfusion.engine import operators
+from napari_hsfusion.engine import axis
 from napari_hsfusion.engine.decimation import BORDERS, border_index
 from napari_hsfusion.engine.operators import SpatialDegradation, SpectralResponse
 from napari_hsfusion.errors import PairError, ResponseError
@@ -39,7 +39,7 @@ def test_adjoint(
 ) -> None:
     """<H a, b> = <a, H* b>, dense and tap by tap."""
     if tapped:
-        monkeypatch.setattr(operators, "_DENSE_LIMIT", 0)
+        monkeypatch.setattr(axis, "_DENSE_LIMIT", 0)
     spatial = make(SHAPE)
     generator = torch.Generator().manual_seed(1)
     a = torch.randn((3, *spatial.shape_hr), generator=generator, dtype=torch.float64)
@@ -58,7 +58,7 @@ def test_gradient(
 ) -> None:
     """Autograd agrees with finite differences, and its gradient is the adjoint."""
     if tapped:
-        monkeypatch.setattr(operators, "_DENSE_LIMIT", 0)
+        monkeypatch.setattr(axis, "_DENSE_LIMIT", 0)
     spatial = make((8, 8))
     image = torch.randn((2, 8, 8), dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     image.requires_grad_()
@@ -77,7 +77,7 @@ def test_taps_equal_dense(
         (2, *SHAPE), dtype=torch.float64, generator=torch.Generator().manual_seed(3)
     )
     plain = make(SHAPE).forward(image)
-    monkeypatch.setattr(operators, "_DENSE_LIMIT", 0)
+    monkeypatch.setattr(axis, "_DENSE_LIMIT", 0)
     torch.testing.assert_close(make(SHAPE).forward(image), plain, rtol=1e-12, atol=1e-12)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -56,7 +57,7 @@ def transcription(
     times = [round(999 - 1000 * i / p.T) for i in range(p.T + 1)]
     moments = {name: [torch.zeros_like(v), torch.zeros_like(v)] for name, v in (("a", a), ("e", e))}
     history = []
-    for number, (t, following) in enumerate(zip(times[:-1], times[1:], strict=True), start=1):
+    for number, (t, following) in enumerate(itertools.pairwise(times), start=1):
         now, later = _abar(t), _abar(following)
         a = a.detach().requires_grad_()
         e = e.detach().requires_grad_()
@@ -120,7 +121,7 @@ def test_engine_agrees_with_the_transcription_at_every_step(changes: dict[str, o
     sampler = PublishedSampler(pair, spatial, spectral, params, a, e)
     times = [round(999 - 1000 * i / params.T) for i in range(params.T + 1)]
     for (t, following), expected in zip(
-        zip(times[:-1], times[1:], strict=True),
+        itertools.pairwise(times),
         transcription(pair, spatial, spectral, params, a, e),
         strict=True,
     ):
@@ -143,7 +144,7 @@ def test_every_case_differs_from_the_published_one() -> None:
             pair, spatial, spectral, replace(ArgsDiffParams(d=D, T=6), **changes), a, e
         )
         times = [round(999 - 1000 * i / 6) for i in range(7)]
-        for t, following in zip(times[:-1], times[1:], strict=True):
+        for t, following in itertools.pairwise(times):
             sampler.step(t, following)
         ends[name] = sampler.a
     for name, end in ends.items():

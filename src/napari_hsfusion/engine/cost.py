@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from ..params import ArgsDiffParams
 from .nets.spectral_mlp import published_widths
+from .selflearning import spatial_network
 
 # Multiply-adds a second that the networks reach: measured, orders of magnitude.
 _CPU_RATE_PER_THREAD = 2.0e10
@@ -15,21 +17,25 @@ _CUDA_RATE = 1.0e13
 
 
 def spatial_work(params: ArgsDiffParams, pixels: float) -> float:
-    """Multiply-adds of one forward pass of the spatial network over `pixels` pixels."""
-    base, blocks, d = params.spatial_base, params.spatial_blocks, params.d
-    work = 2 * 9 * d * base * pixels
-    previous = base
-    for level in range(params.spatial_levels):
-        width = (level + 1) * base
-        here = pixels / 4**level
-        down = 9 * (previous * width + width * width + (blocks - 1) * 2 * width * width)
-        up = (blocks + 1) * 9 * (2 * width * width + width * width)
-        work += (down + up) * here
-        if level + 1 < params.spatial_levels:
-            work += 9 * width * width * (here / 4 + here)
-        previous = width
-    deepest = params.spatial_levels * base
-    return work + 4 * 9 * deepest * deepest * pixels / 4 ** (params.spatial_levels - 1)
+    """Multiply-adds of one forward pass of the spatial network over `pixels` pixels.
+
+    Counted layer by layer: a convolution does all its weights once a pixel of its
+    own resolution. The time embedding is left out.
+    """
+    with torch.device("meta"):
+        net = spatial_network(params)
+    last = params.spatial_levels - 1
+    parts: list[tuple[nn.Module, int]] = [(net.head, 0), (net.tail, 0), (net.middle, last)]
+    parts += [(stage, level) for level, stage in enumerate(net.down)]
+    parts += [(stage, last - k) for k, stage in enumerate(net.up)]
+    parts += [(layer, level + 1) for level, layer in enumerate(net.shrink)]
+    parts += [(layer, last - k - 1) for k, layer in enumerate(net.grow)]
+    return sum(
+        layer.weight.numel() * pixels / 4**level
+        for part, level in parts
+        for layer in part.modules()
+        if isinstance(layer, nn.Conv2d)
+    )
 
 
 def spectral_work(bands: int) -> float:

@@ -17,7 +17,7 @@ from .decimation import kernel_phase
 Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-_WEIGHTS = 10.0 ** np.arange(-7.0, 1.1, 1.0)
+_WEIGHTS = 10.0 ** np.arange(-6.0, 0.6, 0.5)
 _SAMPLES = 20_000  # coarse pixels: more add time and no accuracy to a few hundred unknowns
 _RANK_TOLERANCE = 1.005  # of the least left-out error
 _RANKS = 8
@@ -91,6 +91,7 @@ def fit_kernel(
     valid_fine: BoolArray,
     sizes: Sequence[int],
     nonnegative: bool | None,
+    smoothness: float | None = None,
 ) -> PSFEstimate:
     """Kernel that makes `target` of `fine`.
 
@@ -114,6 +115,8 @@ def fit_kernel(
         Sides to choose from.
     nonnegative : bool or None
         Whether to hold k >= 0; None tries both.
+    smoothness : float or None
+        w relative to the mean square of `fine`; None chooses it.
 
     Returns
     -------
@@ -132,7 +135,7 @@ def fit_kernel(
             continue
         if weights is None:
             weights = _band_weights(samples)
-        fits.append((size, samples, *_choose(samples, weights)))
+        fits.append((size, samples, *_choose(samples, weights, smoothness)))
     if not fits or weights is None:
         raise PairError(
             f"PSF: too few patches of {min(sizes)} pixels lie whole within the image of "
@@ -227,17 +230,20 @@ def _without(
     return [_solve(gram - g, moment - m, size, weight, sign) for g, m in parts]
 
 
-def _choose(samples: _Samples, weights: Array) -> tuple[float, list[Array]]:
+def _choose(
+    samples: _Samples, weights: Array, smoothness: float | None
+) -> tuple[float, list[Array]]:
     """Smoothness weight by hold-out, and the kernels fitted without each fold."""
     parts = _parts(samples, weights)
     size = samples.windows.shape[-1]
-    trials = [_without(parts, size, weight, False) for weight in _WEIGHTS]
+    tried = _WEIGHTS if smoothness is None else np.array([smoothness])
+    trials = [_without(parts, size, weight, False) for weight in tried]
     errors = [
         sum(float(k @ g @ k - 2 * m @ k) for k, (g, m) in zip(kernels, parts, strict=True))
         for kernels in trials
     ]
     best = int(np.argmin(errors))
-    return float(_WEIGHTS[best]), trials[best]
+    return float(tried[best]), trials[best]
 
 
 def _choose_sign(

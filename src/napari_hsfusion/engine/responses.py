@@ -76,6 +76,7 @@ def estimate_srf(
     valid_y: npt.ArrayLike | None = None,
     wavelength: npt.ArrayLike | None = None,
     offset: bool = False,
+    smoothness: float | None = None,
 ) -> SRFEstimate:
     """Spectral response of a pair whose blur is known.
 
@@ -104,6 +105,8 @@ def estimate_srf(
         across removed bands.
     offset : bool
         Also fit an additive offset a band (haze, dark current).
+    smoothness : float, optional
+        w, relative to the mean square of the LR-HSI; chosen by hold-out when absent.
 
     Returns
     -------
@@ -121,7 +124,8 @@ def estimate_srf(
     touched = spatial_forward(torch.as_tensor((~ok_y).astype(np.float64))).numpy()
     if low.shape[1:] != xs.shape[1:]:
         raise PairError(f"H(Y) has {low.shape[1:]} pixels, the LR-HSI {xs.shape[1:]}")
-    return fit_srf(xs, low, ok_x & (np.abs(touched) < 1e-9), wavelength, offset)
+    valid = ok_x & (np.abs(touched) < 1e-9)
+    return fit_srf(xs, low, valid, wavelength, offset, smoothness)
 
 
 def estimate_psf(
@@ -132,6 +136,7 @@ def estimate_psf(
     *,
     size: int | Sequence[int] | None = None,
     nonnegative: bool | None = None,
+    smoothness: float | None = None,
     offset: npt.ArrayLike | None = None,
     valid_x: npt.ArrayLike | None = None,
     valid_y: npt.ArrayLike | None = None,
@@ -158,6 +163,9 @@ def estimate_psf(
     nonnegative : bool, optional
         Whether weights may be negative (those of a bicubic kernel are). By
         default whichever predicts left-out blocks better.
+    smoothness : float, optional
+        Weight of the kernel's roughness, relative to the mean square of Y; chosen
+        by hold-out when absent.
     offset : array_like, shape (c,), optional
         Subtracted from Y first.
     valid_x, valid_y : array_like of bool, optional
@@ -184,7 +192,8 @@ def estimate_psf(
         ys = ys - np.asarray(offset, dtype=np.float64).reshape(-1, 1, 1)
     basis, _ = signal_directions(xs, ok_x)
     target = np.tensordot(matrix @ basis @ basis.T, xs, axes=1)
-    return fit_kernel(target, ys, ratio, ok_x, ok_y, _sizes(size, ratio, xs.shape), nonnegative)
+    sides = _sizes(size, ratio, xs.shape)
+    return fit_kernel(target, ys, ratio, ok_x, ok_y, sides, nonnegative, smoothness)
 
 
 def estimate_both(
@@ -243,13 +252,21 @@ def estimate_both(
     best: tuple[float, SRFEstimate, PSFEstimate] | None = None
     history: list[float] = []
     sides, sign = _sizes(size, ratio, xs.shape), nonnegative
-    masks = {"valid_x": ok_x, "valid_y": ok_y}
+    smooth_r: float | None = None
+    smooth_k: float | None = None
     for round_ in range(iterations):
         psf = estimate_psf(
-            xs, ys, srf.response, ratio, size=sides, nonnegative=sign, offset=srf.offset, **masks
+            xs,
+            ys,
+            srf.response,
+            ratio,
+            size=sides,
+            nonnegative=sign,
+            smoothness=smooth_k,
+            offset=srf.offset,
+            valid_x=ok_x,
+            valid_y=ok_y,
         )
-        if round_ >= 1:  # the start is too rough to settle these on
-            sides, sign = [len(psf.kernel)], psf.nonnegative
         operator = SpatialDegradation.from_kernel(psf.kernel, ys.shape[1:], ratio)
         inner = _without_border(ok_x, ratio, len(psf.kernel))
         srf = estimate_srf(
@@ -260,7 +277,11 @@ def estimate_both(
             valid_y=ok_y,
             wavelength=wavelength,
             offset=offset,
+            smoothness=smooth_r,
         )
+        if round_ == 1:  # the start is too rough to settle these on
+            sides, sign = [len(psf.kernel)], psf.nonnegative
+            smooth_k, smooth_r = psf.report["smoothness"], srf.report["smoothness"]
         residual = float(np.sqrt(np.mean(np.square(srf.report["relative_residual"]))))
         history.append(residual)
         if best is None or residual < best[0]:

@@ -151,7 +151,7 @@ def obtain_networks(
     if folder is not None and checkpoint.has_networks(folder):
         _expect_header(folder, wanted)
         for name, net in nets.items():
-            nets[name] = checkpoint.load_network(folder, name, net).to(device, dtype)
+            nets[name] = checkpoint.load_network(folder, name, net.to(dtype)).to(device)
         return nets["spatial"], nets.get("spectral"), True
     table = exponential_schedule(TIMES)
     samplers: dict[str, Sampler] = {

@@ -59,7 +59,12 @@ def signal_directions(x: Array, valid: BoolArray) -> tuple[Array, float]:
 
 
 def fit_srf(
-    x: Array, low: Array, valid: BoolArray, wavelength: npt.ArrayLike | None, offset: bool
+    x: Array,
+    low: Array,
+    valid: BoolArray,
+    wavelength: npt.ArrayLike | None,
+    offset: bool,
+    smoothness: float | None = None,
 ) -> SRFEstimate:
     """Fit R on coarse images where both are valid.
 
@@ -68,7 +73,7 @@ def fit_srf(
     x, low : ndarray, shapes (C, h, w) and (c, h, w)
         The LR-HSI, and the HR-MSI brought to its pixels.
     valid : ndarray of bool, shape (h, w)
-    wavelength, offset
+    wavelength, offset, smoothness
         As in :func:`~napari_hsfusion.engine.responses.estimate_srf`.
 
     Returns
@@ -91,6 +96,40 @@ def fit_srf(
     scale = float((f**2).sum() / f.shape[1] / len(x))
     if scale <= 0 or not (t**2).sum(1).all():
         raise ResponseError("SRF: the LR-HSI, or a band of the HR-MSI, is zero everywhere")
+    if smoothness is None:
+        smoothness = _choose(f, t, fold, basis, sigma, offset, rough, scale)
+    rows, offsets = _rows(_moments(f, t, basis, sigma, offset), rough, smoothness * scale)
+    gain = rows.sum(1)
+    if (gain <= 0).any():
+        bad = ", ".join(str(b + 1) for b in np.nonzero(gain <= 0)[0])
+        raise ResponseError(f"SRF: band {bad} of the HR-MSI is no sum of the LR-HSI's bands")
+    rms = np.sqrt((((rows @ basis) @ f + offsets[:, None] - t) ** 2).mean(1))
+    matrix = np.empty_like(rows)
+    matrix[:, order] = rows / gain[:, None]
+    report = {
+        "smoothness": smoothness,
+        "directions": basis.shape[1],
+        "noise": sigma,
+        "pixels": int(valid.sum()),
+        "residual_rms": rms.tolist(),
+        "relative_residual": (rms / np.sqrt((t**2).mean(1))).tolist(),
+        "gain": gain.tolist(),
+        "offset": offsets.tolist(),
+    }
+    return SRFEstimate(matrix, gain, offsets, report)
+
+
+def _choose(
+    f: Array,
+    t: Array,
+    fold: npt.NDArray[np.int64],
+    basis: Array,
+    sigma: float,
+    offset: bool,
+    rough: Array,
+    scale: float,
+) -> float:
+    """Smoothness weight that predicts left-out blocks best, all bands together."""
     parts = [_moments(f[:, fold != k], t[:, fold != k], basis, sigma, offset) for k in range(FOLDS)]
     errors = np.zeros((len(_WEIGHTS), len(t)))
     for i, weight in enumerate(_WEIGHTS):
@@ -102,26 +141,7 @@ def fit_srf(
             miss = ((r @ basis) @ f[:, out] + o[:, None] - t[:, out]) ** 2
             errors[i] += miss.sum(1) - out.sum() * sigma**2 * ((r @ basis) ** 2).sum(1)
     floor = 1e-12 * (t**2).sum(1)
-    chosen = int(np.log(np.maximum(errors, floor)).sum(1).argmin())
-    rows, offsets = _rows(_moments(f, t, basis, sigma, offset), rough, _WEIGHTS[chosen] * scale)
-    gain = rows.sum(1)
-    if (gain <= 0).any():
-        bad = ", ".join(str(b + 1) for b in np.nonzero(gain <= 0)[0])
-        raise ResponseError(f"SRF: band {bad} of the HR-MSI is no sum of the LR-HSI's bands")
-    rms = np.sqrt((((rows @ basis) @ f + offsets[:, None] - t) ** 2).mean(1))
-    matrix = np.empty_like(rows)
-    matrix[:, order] = rows / gain[:, None]
-    report = {
-        "smoothness": float(_WEIGHTS[chosen]),
-        "directions": basis.shape[1],
-        "noise": sigma,
-        "pixels": int(valid.sum()),
-        "residual_rms": rms.tolist(),
-        "relative_residual": (rms / np.sqrt((t**2).mean(1))).tolist(),
-        "gain": gain.tolist(),
-        "offset": offsets.tolist(),
-    }
-    return SRFEstimate(matrix, gain, offsets, report)
+    return float(_WEIGHTS[np.log(np.maximum(errors, floor)).sum(1).argmin()])
 
 
 @dataclass(frozen=True)
