@@ -214,7 +214,11 @@ class RawSource:
             "bip": ((rows, columns, bands), (2, 0, 1)),
             "columns": ((bands, columns, rows), (0, 2, 1)),
         }[self.interleave]
-        stored = np.ndarray(order, self.stored, self.handle.map(self.needed), self.offset)
+        pixels = self.handle.map(self.needed)
+        if self.interleave == "bil" and hasattr(pixels, "madvise"):
+            # lines of one band lie far apart: what follows each is not wanted
+            pixels.madvise(mmap.MADV_RANDOM)
+        stored = np.ndarray(order, self.stored, pixels, self.offset)
         # a copy in the file's own order: quick, and the map is released
         return np.array(stored.transpose(axes)[key], dtype=self.dtype, order="K")
 

@@ -86,16 +86,11 @@ def open_envi(path: Path) -> xr.DataArray:
     fields = read_header(header)
     extras = _fields.loads(decode_extras(fields.get(EXTRAS_KEY)), header)
     shape, dtype, interleave, offset = read_layout(fields, header)
-    stated = extras.get("data_file")
-    preferred = stated if isinstance(stated, str) else None
+    own = _own_data(header, extras.get("data_file"))
     if data is None:
-        data = find_data(header, interleave, preferred)
-    elif (
-        preferred
-        and data.name.lower() != preferred.lower()
-        and (data.with_name(Path(preferred).name).is_file())
-    ):
-        raise FormatError(f"{data}: {header.name} does not describe this file but {preferred}")
+        data = own or find_data(header, interleave)
+    elif own is not None and own.name.lower() != data.name.lower():
+        raise FormatError(f"{data}: {header.name} does not describe this file but {own.name}")
     source = _source(data, fields, shape, dtype, interleave, offset)
     pixels = lazy_array(source, chunks_for(shape, dtype.itemsize, interleave))
     native, gains = read_fields(fields, shape[0], source.dtype, header)
@@ -103,6 +98,14 @@ def open_envi(path: Path) -> xr.DataArray:
         pixels = per_band_physical(pixels, *gains, native.nodata)
         native.nodata = None
     return _fields.build(pixels, native, extras, header.name[: -len(header.suffix)])
+
+
+def _own_data(header: Path, stated: Any) -> Path | None:
+    """Data file that the header names, unless the two were copied to other names."""
+    if not isinstance(stated, str) or Path(stated).name != stated:
+        return None
+    path = header.with_name(stated)
+    return path if path.is_file() and find_header(path) == header else None
 
 
 def read_layout(

@@ -58,7 +58,7 @@ def find_header(data: Path) -> Path | None:
     return None
 
 
-def find_data(header: Path, interleave: str, preferred: str | None) -> Path:
+def find_data(header: Path, interleave: str) -> Path:
     """Data file of an ENVI header.
 
     Parameters
@@ -66,8 +66,6 @@ def find_data(header: Path, interleave: str, preferred: str | None) -> Path:
     header : Path
     interleave : str
         One of the extensions that are tried.
-    preferred : str or None
-        File name that the header itself gives.
 
     Raises
     ------
@@ -79,8 +77,6 @@ def find_data(header: Path, interleave: str, preferred: str | None) -> Path:
     suffixes = dict.fromkeys(["", *DATA_SUFFIXES, f".{interleave}", *_MORE_SUFFIXES])
     wanted = [f"{stem}{suffix}" for suffix in suffixes]
     wanted += [f"{name}.gz" for name in wanted]
-    if preferred and Path(preferred).name == preferred:
-        wanted.insert(0, preferred)
     for candidate in wanted:
         path = _pick(directory, names, candidate)
         if path is not None and path != header:

@@ -19,7 +19,7 @@ from ..errors import FormatError
 MAGIC = b"ENVI"
 EXTRAS_KEY = "hsfusion"
 _INTEGER = re.compile(r"[-+]?(0|[1-9]\d*)")
-_FLOAT = re.compile(r"[-+]?(0|[1-9]\d*)?\.?\d*([eE][-+]?\d+)?")
+_FLOAT = re.compile(r"[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
 def is_envi_header(start: bytes) -> bool:
@@ -128,12 +128,7 @@ def cook(key: str, value: str) -> Any:
 def _scalar(text: str) -> str | int | float:
     if _INTEGER.fullmatch(text):
         return int(text)
-    if _FLOAT.fullmatch(text) and any(c.isdigit() for c in text):
-        try:
-            return float(text)
-        except ValueError:
-            return text
-    return text
+    return float(text) if _FLOAT.fullmatch(text) else text
 
 
 def format_value(key: str, value: Any) -> str:

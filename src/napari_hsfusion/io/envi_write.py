@@ -153,7 +153,9 @@ def _native(true: Fields, bands: int) -> dict[str, str]:
     out: dict[str, str] = {}
     if true.band_name is not None:
         swap = str.maketrans({",": ";", "{": "(", "}": ")", "\n": " ", "\r": " "})
-        out["band names"] = format_list([n.translate(swap) for n in true.band_name], 1)
+        names = [n.translate(swap) for n in true.band_name]
+        if all(name.strip() for name in names):
+            out["band names"] = format_list(names, 1)
     if true.wavelength is not None or true.fwhm is not None:
         out["wavelength units"] = "Nanometers"
     for key, values in (("wavelength", true.wavelength), ("fwhm", true.fwhm)):

@@ -53,7 +53,7 @@ def open_tiff(path: Path) -> xr.DataArray:
     handle = FileHandle(path)
     try:
         tif = tifffile.TiffFile(path)
-    except (tifffile.TiffFileError, OSError, ValueError) as error:
+    except (tifffile.TiffFileError, OSError, ValueError, struct.error) as error:
         raise FormatError(f"{path}: cannot be read as TIFF file: {error}") from error
     keep = False
     try:
