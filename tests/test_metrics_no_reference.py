@@ -151,6 +151,22 @@ def test_lobes_that_cancel_do_not_hide_a_hole(observed):
     assert got.psnr_hsi > 190
 
 
+def test_a_hole_does_not_spread_through_matrix_products(observed):
+    x, y, truth, response = (image.copy() for image in observed)
+    # decimation as dense matrices, where 0 · NaN would fill whole rows
+    rows, columns = (np.kron(np.eye(n // SCALE), np.full(SCALE, 0.25)) for n in (64, 80))
+
+    def dense(image):
+        return rows @ image @ columns.T
+
+    truth[2, 5, 6] = np.nan
+    y[0, 30, 30] = np.inf
+    got = metrics.consistency(x, y, truth, dense, response)
+    assert got.masked_hsi == 1
+    assert got.psnr_hsi > 190
+    assert metrics.hqnr(x, y, truth, dense, response, window=8)["hqnr"] == pytest.approx(1)
+
+
 def test_bands_are_degraded_a_few_at_a_time(observed, monkeypatch):
     x, y, truth, response = observed
     whole = metrics.consistency(x, y, truth * 1.01, box, response)
