@@ -7,7 +7,7 @@ from typing import Any
 
 from . import _fields
 from ._fields import Fields
-from ._units import quantity_in, to_nanometres
+from ._units import quantity_in, to_nanometres, unit_of
 
 EXTRAS_TAG = "HSFUSION"
 _CENTRES = ("wavelength", "wavelengths", "center_wavelength", "central_wavelength", "wavelength_nm")
@@ -84,7 +84,7 @@ def _centres(
         return _split(found, "um")
     quantities = [quantity_in(name) for name in names]
     known = [q for q in quantities if q is not None]
-    if len(known) == len(names) and len({unit for _, unit in known}) == 1:
+    if len(known) == len(names) and len({unit_of(unit) for _, unit in known}) == 1:
         return [value for value, _ in known], known[0][1]
     return _list(_first(whole, _CENTRES)), _first(whole, _UNITS) or _nm(whole, "wave")
 
