@@ -234,10 +234,11 @@ def peak_memory() -> dict[str, int]:
 class ProgressBars:
     """Progress bars on stderr, one a stage, with the time left.
 
-    Used as a context manager; :meth:`show` takes a run's events.
+    Used as a context manager; :meth:`show` takes a run's events. Where stderr is
+    no terminal, only what :meth:`say` is given appears.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self) -> None:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -247,6 +248,7 @@ class ProgressBars:
             TimeRemainingColumn,
         )
 
+        console = stderr()
         self._bars: Progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -255,9 +257,9 @@ class ProgressBars:
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[loss]}"),
-            console=stderr(),
+            console=console,
             transient=True,
-            disable=quiet,
+            disable=not console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
 
