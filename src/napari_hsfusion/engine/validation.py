@@ -20,6 +20,7 @@ from .subspace import choose_prior, solve_map
 
 WEIGHTS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 _RATIO = 2
+_GAIN = 0.999  # of the squared error: anything less is chance
 _LEAST = 16  # low-resolution pixels a side, below which the trial says nothing
 
 
@@ -95,6 +96,6 @@ def choose_weight(
             iterations=params.iterations,
         )
         found = error(coefficients)
-        if found < least:
+        if found < _GAIN * least:
             best, least = weight, found
     return best

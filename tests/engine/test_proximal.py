@@ -1,0 +1,146 @@
+"""The proximal sampler: its view of the bands, its data step, and what its weight does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from small_pairs import problem
+from torch import Tensor
+
+from napari_hsfusion.engine import subspace, validation
+from napari_hsfusion.engine.diffusion.proximal import BandView, Denoiser, proximal_steps
+from napari_hsfusion.engine.diffusion.schedules import exponential_schedule, time_of_noise
+from napari_hsfusion.params import ARGS_DIFF_PRESETS
+
+
+class _Known(torch.nn.Module):
+    """A noise predictor that knows the clean image: the perfect denoiser."""
+
+    def __init__(self, clean: Tensor) -> None:
+        super().__init__()
+        self.clean = clean
+
+    def forward(self, state: Tensor, times: Tensor) -> Tensor:
+        abar = float(exponential_schedule()[int(times[0]) + 1])
+        return (state - abar**0.5 * self.clean) / (1 - abar) ** 0.5
+
+
+def _start() -> tuple:
+    p = problem()
+    basis = subspace.spectral_basis(p, 3)
+    prior = subspace.gaussian_prior(p, basis)
+    start, equations, _ = subspace.solve_map(p, basis, prior, tolerance=1e-10)
+    return p, basis, start, equations, equations.data() + equations.prior(prior.mean)
+
+
+def test_view_is_a_stretch_of_bands() -> None:
+    """Channels are bands of the estimate between -1 and 1; the map inverts; Q measures it."""
+    _, basis, start, _, _ = _start()
+    view = BandView.choose(basis, start)
+    state = view.to_state(start)
+    cube = torch.einsum("khw,kb->bhw", start, basis)
+    for channel in state:
+        correlation = [np.corrcoef(channel.flatten(), band.flatten())[0, 1] for band in cube]
+        assert max(correlation) > 1 - 1e-9
+        low, high = np.percentile(channel, [0.1, 99.9])
+        assert (low, high) == pytest.approx((-1, 1), abs=1e-6)
+    torch.testing.assert_close(view.to_coefficients(state), start)
+    step = torch.ones_like(start) * 0.01
+    moved = (view.to_state(start + step) - state).square().sum()
+    quadratic = (step * torch.tensordot(view.metric(), step, dims=1)).sum()
+    torch.testing.assert_close(moved, quadratic)
+
+
+def test_denoiser_scales_into_the_network_and_back() -> None:
+    """With a perfect noise predictor the denoiser returns the clean image at any level."""
+    clean = torch.rand((3, 8, 8), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    denoiser = Denoiser(_Known(clean))
+    for sigma in (0.01, 0.1, 0.5):
+        noisy = clean + sigma
+        torch.testing.assert_close(denoiser(noisy, sigma), clean, rtol=1e-9, atol=1e-9)
+    assert time_of_noise(denoiser.table, 0.5) > time_of_noise(denoiser.table, 0.01)
+
+
+def test_data_step_minimises_the_stated_objective() -> None:
+    """The gradient of all four terms vanishes at the result, by autograd."""
+    p, basis, start, equations, rhs = _start()
+    view = BandView.choose(basis, start)
+    target = view.to_state(start) + 0.1
+    ((result, proposal),) = proximal_steps(
+        equations,
+        rhs,
+        start,
+        view,
+        Denoiser(_Known(target)),
+        weight=0.7,
+        levels=1,
+        high=0.05,
+        low=0.05,
+        iterations=3000,
+    )
+    torch.testing.assert_close(view.to_state(proposal), target, rtol=1e-6, atol=1e-6)
+    prior = subspace.gaussian_prior(p, basis)
+    a = result.clone().requires_grad_()
+    rx, ry = p.residuals(a, basis)
+    off = a - prior.mean
+    objective = rx.square().sum() / p.sigma_x**2 + ry.square().sum() / p.sigma_y**2
+    objective = objective + (off * torch.tensordot(prior.precision[0], off, dims=1)).sum()
+    objective = objective + 0.7 / 0.05**2 * (view.to_state(a) - target).square().sum()
+    (gradient,) = torch.autograd.grad(objective, a)
+    scale = torch.autograd.grad((rhs * a).sum(), a)[0].abs().max()
+    assert float(gradient.abs().max()) < 1e-3 * float(scale)
+
+
+def test_weight_zero_is_the_closed_form_and_large_the_proposal() -> None:
+    """The learnt prior weighs what the parameter says."""
+    _, basis, start, equations, rhs = _start()
+    view = BandView.choose(basis, start)
+    target = view.to_state(start) + 0.05
+    ends = {}
+    for weight in (0.0, 0.1, 1e6):
+        *_, (ends[weight], _) = proximal_steps(
+            equations,
+            rhs,
+            start,
+            view,
+            Denoiser(_Known(target)),
+            weight=weight,
+            levels=3,
+            high=0.1,
+            low=0.01,
+            iterations=400,
+        )
+    torch.testing.assert_close(ends[0.0], start, rtol=0, atol=1e-4)
+    torch.testing.assert_close(view.to_state(ends[1e6]), target, rtol=0, atol=1e-3)
+    assert float((ends[0.1] - start).abs().max()) > 1e-4
+
+
+def test_weight_is_chosen_by_what_it_gains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A perfect prior gets weight, a misleading one none."""
+    monkeypatch.setattr(validation, "_LEAST", 2)
+    p = problem()
+    basis = subspace.spectral_basis(p, 3)
+    params = ARGS_DIFF_PRESETS["balanced"]
+    trial = validation.half_scale(p)
+    assert trial is not None
+    assert trial.y.shape[1:] == (4, 6)
+    assert trial.x.shape[1:] == (2, 3)
+    start, _, _ = subspace.solve_map(
+        trial, basis, subspace.choose_prior(trial, basis, params.classes, 0)
+    )
+    view = BandView.choose(basis, start)
+    truth = view.to_state(torch.tensordot(basis, p.x, dims=1))
+    good = validation.choose_weight(p, basis, Denoiser(_Known(truth)), params, 0)
+    bad = validation.choose_weight(p, basis, Denoiser(_Known(-9 * truth - 30)), params, 0)
+    assert good >= 0.3
+    assert bad == 0.0
+
+
+def test_small_pairs_are_not_tried() -> None:
+    """Below 16 low-resolution pixels a side there is no trial, and no learnt prior."""
+    p = problem()
+    assert validation.half_scale(p) is None
+    basis = subspace.spectral_basis(p, 3)
+    params = ARGS_DIFF_PRESETS["balanced"]
+    assert validation.choose_weight(p, basis, Denoiser(_Known(p.x)), params, 0) == 0.0
