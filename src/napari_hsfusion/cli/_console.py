@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+_PIPE_WIDTH = 160
 
 
 def stderr() -> Console:
@@ -37,8 +38,14 @@ def stderr() -> Console:
 
 
 def stdout() -> Console:
-    """Console for the result."""
-    return Console(file=sys.stdout, highlight=False)
+    """Console for the result; wide where it is no terminal, so that tables stay whole."""
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(file=sys.stdout, highlight=False, width=width)
+
+
+def say(text: str) -> None:
+    """Write lines of the result on stdout as they are."""
+    stdout().print(text, markup=False, soft_wrap=True)
 
 
 def reporting(command: Callable[P, T]) -> Callable[P, T]:

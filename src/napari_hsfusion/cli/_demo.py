@@ -15,6 +15,7 @@ from ._console import (
     peak_memory,
     print_json,
     reporting,
+    say,
     stderr,
     stdout,
     write_json,
@@ -111,7 +112,7 @@ def demo(
         return
     stdout().print(measures_table(rows, CONVENTION))
     for path in paths.values():
-        stdout().print(str(path), markup=False)
+        say(str(path))
 
 
 def _scene(name: str) -> tuple[xr.DataArray, str, str]:

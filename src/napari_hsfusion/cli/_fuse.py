@@ -22,8 +22,8 @@ from ._console import (
     peak_memory,
     print_json,
     reporting,
+    say,
     stderr,
-    stdout,
 )
 from ._report import JsonOption
 from ._simulate import FILES
@@ -163,10 +163,9 @@ def fuse(
         for key, name in (("peak_rss_bytes", "of memory"), ("peak_cuda_bytes", "on the GPU"))
         if key in used
     )
-    stdout().print(
+    say(
         f"{out}: {bands} bands, {rows} x {columns} pixels, {method} in "
-        f"{duration(run.seconds)}; at most {peaks}",
-        markup=False,
+        f"{duration(run.seconds)}; at most {peaks}"
     )
 
 

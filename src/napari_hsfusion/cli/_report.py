@@ -101,7 +101,7 @@ def methods(as_json: JsonOption = False) -> None:
     console = stdout()
     for row in rows:
         console.print(f"[bold]{row['name']}[/]: {row['title']}")
-        console.print(row["description"], markup=False)
+        console.print(row["description"], markup=False, soft_wrap=True)
         presets = [
             name + (" (default)" if name == row["default_preset"] else "")
             for name in row["presets"]

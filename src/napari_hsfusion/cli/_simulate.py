@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import make_output_folder, print_json, reporting, stderr, stdout, write_json
+from ._console import make_output_folder, print_json, reporting, say, stderr, write_json
 from ._report import JsonOption
 
 FILES = {
@@ -82,5 +82,5 @@ def simulate(
         stderr().print(f"note: {note}", markup=False)
     for name, cube in (("lr_hsi", pair.lr_hsi), ("hr_msi", pair.hr_msi)):
         bands, rows, columns = cube.shape
-        stdout().print(f"{paths[name]}: {bands} bands, {rows} x {columns} pixels", markup=False)
-    stdout().print(f"{paths['srf']}\n{paths['observation']}", markup=False)
+        say(f"{paths[name]}: {bands} bands, {rows} x {columns} pixels")
+    say(f"{paths['srf']}\n{paths['observation']}")
