@@ -100,9 +100,10 @@ def fit_kernel(
     with p_bn the patch of band b about coarse pixel n, v_b the inverse variance
     of the misfit, D second differences along both axes of the kernel with zeros
     around it. Size, w and sign are the ones that predict left-out blocks best.
-    The kernel is then cut to the least number of separable terms that predicts
-    them as well: their number is what it costs to apply. (A cut kernel of two or
-    more terms may dip a little below 0 even where the fit was held above it.)
+    So is the number of separable terms that the kernel is cut to, the fewest that
+    predict as well: that steadies a large kernel, and is what it costs to apply.
+    (A cut kernel of two or more terms may dip a little below 0 even where the fit
+    was held above it.)
 
     Parameters
     ----------
@@ -146,13 +147,16 @@ def fit_kernel(
     scores = []
     for size, samples, _, kernels in fits:
         places = zip(*_coarse(samples, ratio, size), strict=True)
-        scores.append(_left_out(samples, kernels, weights, np.array([p in common for p in places])))
+        shared = np.array([p in common for p in places])
+        # the fewer terms, the better a large kernel is held: compare sizes at their best
+        rank = _choose_rank(kernels, samples, weights)
+        scores.append(_left_out(samples, [_cut(k, rank) for k in kernels], weights, shared))
     size, samples, weight, kernels = fits[int(np.argmin(scores))]
     sign, kernels = _choose_sign(samples, weights, weight, kernels, nonnegative)
     everything = np.arange(len(samples.rows))
-    kernel = _solve(*samples.moments(weights, everything), size, weight, sign)
     rank = _choose_rank(kernels, samples, weights)
-    kernel = _cut(kernel, size, rank).reshape(size, size)
+    kernel = _solve(*samples.moments(weights, everything), size, weight, sign)
+    kernel = _cut(kernel, rank).reshape(size, size)
     rms = np.sqrt(samples.residual(kernel, everything))
     report = {
         "size": size,
@@ -258,7 +262,11 @@ def _choose_sign(
         return False, free
     held = _without(_parts(samples, weights), samples.windows.shape[-1], weight, True)
     everywhere = np.ones(len(samples.rows), dtype=bool)
-    errors = [_left_out(samples, kernels, weights, everywhere) for kernels in (free, held)]
+    errors = []
+    for kernels in (free, held):
+        rank = _choose_rank(kernels, samples, weights)
+        cut = [_cut(k, rank) for k in kernels]
+        errors.append(_left_out(samples, cut, weights, everywhere))
     if nonnegative or errors[1] <= errors[0]:
         return True, held
     return False, free
@@ -277,8 +285,9 @@ def _solve(gram: Array, moment: Array, size: int, weight: float, nonnegative: bo
     return kernel
 
 
-def _cut(kernel: Array, size: int, rank: int) -> Array:
-    """Sum of the first `rank` separable terms of a kernel, brought to sum 1."""
+def _cut(kernel: Array, rank: int) -> Array:
+    """Sum of the first `rank` separable terms of a square kernel, brought to sum 1."""
+    size = round(kernel.size**0.5)
     u, values, vt = np.linalg.svd(kernel.reshape(size, size))
     out = ((u[:, :rank] * values[:rank]) @ vt[:rank]).ravel()
     return np.asarray(out / out.sum())
@@ -289,7 +298,7 @@ def _choose_rank(kernels: Sequence[Array], samples: _Samples, weights: Array) ->
     size = samples.windows.shape[-1]
     everywhere = np.ones(len(samples.rows), dtype=bool)
     errors = [
-        _left_out(samples, [_cut(k, size, rank) for k in kernels], weights, everywhere)
+        _left_out(samples, [_cut(k, rank) for k in kernels], weights, everywhere)
         for rank in range(1, min(size, _RANKS) + 1)
     ]
     return int(np.nonzero(np.array(errors) <= _RANK_TOLERANCE * min(errors))[0][0]) + 1

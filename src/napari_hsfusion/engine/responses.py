@@ -279,14 +279,14 @@ def estimate_both(
             offset=offset,
             smoothness=smooth_r,
         )
-        if round_ == 1:  # the start is too rough to settle these on
+        if round_ == 2:  # before, R is too rough to settle these on
             sides, sign = [len(psf.kernel)], psf.nonnegative
             smooth_k, smooth_r = psf.report["smoothness"], srf.report["smoothness"]
         residual = float(np.sqrt(np.mean(np.square(srf.report["relative_residual"]))))
         history.append(residual)
         if best is None or residual < best[0]:
             best = (residual, srf, psf)
-        if round_ >= 2 and history[-2] - residual <= tolerance * history[-2]:
+        if round_ >= 3 and history[-2] - residual <= tolerance * history[-2]:
             break
     assert best is not None
     report = {
