@@ -148,7 +148,7 @@ def bring(missing: dict[str, str]) -> None:
         raise SetupError(f"{todo}\n(there is no apt-get here: install what provides the same)")
     prefix = as_administrator()
     if prefix is None:
-        raise SetupError(f"{todo}\n(this user is not root and has no sudo that asks for no password)")
+        raise SetupError(f"{todo}\n(this user is neither root nor has sudo without a password)")
     say(f"missing: {', '.join(sorted(missing))}")
     quiet = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive"]
     for command in (["apt-get", "update", "-q"], install):
