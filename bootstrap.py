@@ -27,7 +27,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 CONSTRAINTS = ROOT / "constraints.txt"
 OLDEST_PYTHON = (3, 11)
-
 # What a Qt 6 window with OpenGL loads under Xvfb (ldd on Qt's xcb plug-in and its
 # parts), and the Debian package of each.
 LIBRARIES = {
@@ -205,9 +204,10 @@ def make_venv(folder: Path, requirements: list[str]) -> None:
 
 
 def start(program: Path, arguments: list[str]) -> int:
-    """Run the main program in the terminal of this one; return its exit status."""
+    """Run the main program in this terminal; return its exit status as a shell would."""
     say(shlex.join([program.name, *arguments]))
-    return subprocess.run([str(program), *arguments], cwd=ROOT, check=False).returncode
+    status = subprocess.run([str(program), *arguments], cwd=ROOT, check=False).returncode
+    return status if status >= 0 else 128 - status
 
 
 def demo(arguments: list[str]) -> int:

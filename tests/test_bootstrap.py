@@ -25,6 +25,7 @@ class Machine:
         self.sudo_works = True
         self.apt_helps = True
         self.failing: tuple[str, ...] = ()
+        self.status = 100
         self.ran: list[list[str]] = []
 
     def which(self, name: str) -> str | None:
@@ -38,7 +39,7 @@ class Machine:
             return subprocess.CompletedProcess(command, 0 if self.sudo_works else 1)
         self.ran.append(command)
         if self.failing and all(word in command for word in self.failing):
-            return subprocess.CompletedProcess(command, 100)
+            return subprocess.CompletedProcess(command, self.status)
         if "install" in command and "apt-get" in command and self.apt_helps:
             packages = set(command)
             self.libraries |= {so for so, package in self.table.items() if package in packages}
@@ -242,6 +243,8 @@ def test_test_brings_everything_in_one_go_and_hands_on_toxs_status(
 
     machine.failing = ("lint",)
     assert bootstrap.main(["test", "-e", "lint"]) == 100
+    machine.status = -15
+    assert bootstrap.main(["test", "-e", "lint"]) == 143, "ended by a signal, as a shell says it"
 
 
 def test_demo_needs_no_display(bootstrap: ModuleType, machine: Machine, elsewhere: Path) -> None:
