@@ -1,8 +1,8 @@
-"""Geometry of a pair: the ratio of two pixel grids, their transforms, their footprints."""
+"""Geometry of a pair: the ratio of two pixel grids, and their transforms."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +10,7 @@ import numpy.typing as npt
 from . import cube as cubes
 from .errors import PairError
 
-if TYPE_CHECKING:
-    from .engine.operators import SpatialDegradation
-
 Bools = npt.NDArray[np.bool_]
-
-_FAINT = 1e-12  # weights below this are round-off of a kernel's singular vectors
 
 
 def integer_ratio(
@@ -62,15 +57,3 @@ def high_transform(transform: Any, ratio: int, phase: float) -> tuple[float, ...
     move = (phase - (ratio - 1) / 2) / ratio
     corner = (a, b, c - move * (a + b), d, e, f - move * (d + e))
     return cubes.scaled_transform(corner, 1 / ratio)
-
-
-def touched(spatial: SpatialDegradation, marked: Bools) -> Bools:
-    """LR pixels (h, w) whose footprint meets a marked HR pixel (H, W)."""
-    out = np.zeros(spatial.shape_lr, dtype=bool)
-    if marked.any():
-        weight = marked.astype(np.float64)
-        for rows, columns in spatial.terms:
-            reach_y = (np.abs(rows.matrix) > _FAINT).astype(np.float64)
-            reach_x = (np.abs(columns.matrix) > _FAINT).astype(np.float64)
-            out |= (reach_y @ weight @ reach_x.T) > 0.5
-    return out

@@ -17,7 +17,7 @@ import xarray as xr
 
 from . import __version__
 from . import cube as cubes
-from ._grid import Bools, low_transform, touched
+from ._grid import Bools, low_transform
 from ._observe import as_image
 from ._responses import Floats, cube_response, psf_note, restrict_response, spatial_operator
 from .errors import CubeError, PairError, ParameterError
@@ -220,12 +220,12 @@ def _project(truth: _Truth, spatial: SpatialDegradation, matrix: Floats) -> tupl
     bands = truth.cube.sizes["band"]
     x = np.empty((bands, *spatial.shape_lr))
     y = np.zeros((len(matrix), *spatial.shape_hr))
-    hidden = touched(spatial, ~truth.valid)
+    hidden = spatial.footprint(~truth.valid)
     for part, values in truth.chunks():
         known = np.isfinite(values)
         # a bad band may hold NaN where the good ones do not: masked on its own account
         own = [
-            hidden if good or k.all() else touched(spatial, ~k)
+            hidden if good or k.all() else spatial.footprint(~k)
             for good, k in zip(truth.good[part], known, strict=True)
         ]
         filled = np.where(known, values, 0.0)

@@ -212,9 +212,9 @@ def test_constant_bands_and_a_single_msi_band(name: str) -> None:
         np.testing.assert_allclose(cube[5], 0.0, atol=0.01)
 
 
-@pytest.mark.parametrize("name", ["subspace", "proximal"])
+@pytest.mark.parametrize("name", ["subspace", "published", "proximal"])
 def test_more_dimensions_than_bands(name: str) -> None:
-    """The bases cut from the LR-HSI cannot have more rows than it has bands."""
+    """A subspace of the LR-HSI cannot have more dimensions than it has bands."""
     _, pair = observation()
     method = get_method(RUNS[name][0])
     params = method.params.from_settings({**RUNS[name][1], "d": 10})
@@ -248,6 +248,23 @@ def test_networks_are_kept_and_taken_again(tmp_path: Path) -> None:
         assert not first[-1].record["networks_loaded"]
         assert second[-1].record["networks_loaded"]
         assert not any(isinstance(e, Step) and e.stage.startswith("train") for e in second)
+
+
+def test_networks_without_a_use_are_refused(tmp_path: Path) -> None:
+    """A folder for networks has no effect on a method that trains none."""
+    _, pair = observation()
+    for name in ("bicubic", "subspace"):
+        with pytest.raises(ParameterError, match="trains no networks"):
+            _run(name, pair, networks=tmp_path)
+
+
+def test_defaults_take_few_bands() -> None:
+    """Default dimensions shrink to what the pair has."""
+    _, pair = observation()
+    method = get_method("args-diff")
+    params = method.params.from_settings(QUICK, base=method.presets["fast"])
+    *_, finished = method.run(pair, params)
+    assert finished.record["dimensions"] == 9
 
 
 def test_estimates_are_given_before_the_run() -> None:

@@ -30,13 +30,13 @@ def _start() -> tuple:
     p = problem()
     basis = subspace.spectral_basis(p, 3)
     prior = subspace.gaussian_prior(p, basis)
-    start, equations, _ = subspace.solve_map(p, basis, prior, tolerance=1e-10)
-    return p, basis, start, equations, equations.data() + equations.prior(prior.mean)
+    start, system, _ = subspace.solve_map(p, basis, prior, tolerance=1e-10)
+    return p, basis, start, system
 
 
 def test_view_is_a_stretch_of_bands() -> None:
     """Channels are bands of the estimate between -1 and 1; the map inverts; Q measures it."""
-    _, basis, start, _, _ = _start()
+    _, basis, start, _ = _start()
     view = BandView.choose(basis, start)
     state = view.to_state(start)
     cube = torch.einsum("khw,kb->bhw", start, basis)
@@ -64,12 +64,11 @@ def test_denoiser_scales_into_the_network_and_back() -> None:
 
 def test_data_step_minimises_the_stated_objective() -> None:
     """The gradient of all four terms vanishes at the result, by autograd."""
-    p, basis, start, equations, rhs = _start()
+    p, basis, start, system = _start()
     view = BandView.choose(basis, start)
     target = view.to_state(start) + 0.1
     ((result, proposal),) = proximal_steps(
-        equations,
-        rhs,
+        [system],
         start,
         view,
         Denoiser(_Known(target)),
@@ -88,20 +87,19 @@ def test_data_step_minimises_the_stated_objective() -> None:
     objective = objective + (off * torch.tensordot(prior.precision[0], off, dims=1)).sum()
     objective = objective + 0.7 / 0.05**2 * (view.to_state(a) - target).square().sum()
     (gradient,) = torch.autograd.grad(objective, a)
-    scale = torch.autograd.grad((rhs * a).sum(), a)[0].abs().max()
+    scale = torch.autograd.grad((system.rhs * a).sum(), a)[0].abs().max()
     assert float(gradient.abs().max()) < 1e-3 * float(scale)
 
 
 def test_weight_zero_is_the_closed_form_and_large_the_proposal() -> None:
     """The learnt prior weighs what the parameter says."""
-    _, basis, start, equations, rhs = _start()
+    _, basis, start, system = _start()
     view = BandView.choose(basis, start)
     target = view.to_state(start) + 0.05
     ends = {}
     for weight in (0.0, 0.1, 1e6):
         *_, (ends[weight], _) = proximal_steps(
-            equations,
-            rhs,
+            [system],
             start,
             view,
             Denoiser(_Known(target)),
@@ -126,9 +124,7 @@ def test_weight_is_chosen_by_what_it_gains(monkeypatch: pytest.MonkeyPatch) -> N
     assert trial is not None
     assert trial.y.shape[1:] == (4, 6)
     assert trial.x.shape[1:] == (2, 3)
-    start, _, _ = subspace.solve_map(
-        trial, basis, subspace.choose_prior(trial, basis, params.classes, 0)
-    )
+    start, _ = subspace.average_map(trial, basis, params.classes, params.partitions, 0)
     view = BandView.choose(basis, start)
     truth = view.to_state(torch.tensordot(basis, p.x, dims=1))
     good = validation.choose_weight(p, basis, Denoiser(_Known(truth)), params, 0)
@@ -144,3 +140,28 @@ def test_small_pairs_are_not_tried() -> None:
     basis = subspace.spectral_basis(p, 3)
     params = ARGS_DIFF_PRESETS["balanced"]
     assert validation.choose_weight(p, basis, Denoiser(_Known(p.x)), params, 0) == 0.0
+
+
+def test_partitions_are_averaged_at_every_level() -> None:
+    """With two systems each level's result is the mean of theirs."""
+    p = problem()
+    basis = subspace.spectral_basis(p, 3)
+    start, systems = subspace.average_map(p, basis, 4, 3, seed=0)
+    assert len(systems) == 3
+    alone = [
+        subspace.solve_map(p, basis, subspace.choose_prior(p, basis, k, 0))[0] for k in (4, 3, 6)
+    ]
+    torch.testing.assert_close(start, torch.stack(alone).mean(0))
+    view = BandView.choose(basis, start)
+    known = Denoiser(_Known(view.to_state(start) + 0.1))
+    options = {"weight": 0.5, "levels": 1, "high": 0.05, "low": 0.05, "iterations": 50}
+    ((both, _),) = proximal_steps(systems, start, view, known, **options)
+    single = [next(iter(proximal_steps([s], start, view, known, **options)))[0] for s in systems]
+    torch.testing.assert_close(both, torch.stack(single).mean(0))
+
+
+def test_class_counts() -> None:
+    """Around the count asked for, without repeats, at least one."""
+    assert subspace.class_counts(8, 3) == [8, 6, 12]
+    assert subspace.class_counts(8, 1) == [8]
+    assert subspace.class_counts(1, 5) == [1, 2]

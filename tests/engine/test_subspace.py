@@ -37,10 +37,14 @@ def test_too_many_dimensions() -> None:
     """More dimensions than bands, or than valid pixels, are refused."""
     p = problem()
     with pytest.raises(ParameterError, match="at most the 9 bands of the LR-HSI, got 10"):
-        subspace.spectral_basis(p, 10)
+        subspace.resolve_dimensions(p, 10)
     few = problem(valid_x=np.arange(24).reshape(4, 6) < 5)
     with pytest.raises(ParameterError, match="at most the 5 valid LR pixels, got 6"):
-        subspace.spectral_basis(few, 6)
+        subspace.resolve_dimensions(few, 6)
+    assert subspace.resolve_dimensions(p, None) == 9
+    assert subspace.resolve_dimensions(few, None) == 5
+    assert subspace.resolve_dimensions(problem(bands=15), None) == 10
+    assert subspace.resolve_dimensions(p, 4) == 4
 
 
 def _plain_map(p: Problem, e: np.ndarray) -> np.ndarray:

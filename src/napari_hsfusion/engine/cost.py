@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -70,6 +71,8 @@ def args_diff_cost(
     rate = _CUDA_RATE if device.type == "cuda" else _CPU_RATE_PER_THREAD * torch.get_num_threads()
     bands, h, w = x_shape
     msi, height, width = y_shape
+    d = params.d or min(10, bands)
+    params = replace(params, d=d)
     pixels = height * width
     side = min(params.spatial_patch, height) * min(params.spatial_patch, width)
     training = 3 * params.spatial_steps * params.spatial_batch * spatial_work(params, side)
@@ -80,17 +83,18 @@ def args_diff_cost(
             + 5e-4 * rate * params.spectral_steps
         )
         passes = 3 if params.gradient == "network" else 1
-        data = params.d * (4 * pixels * (h + msi) + 6 * bands * h * w)
+        data = d * (4 * pixels * (h + msi) + 6 * bands * h * w)
         sampling = params.T * (passes * forward + data)
         kept = passes
     else:
-        data = params.d * pixels * (2 * h + params.d * (params.classes + 2) + 2 * msi)
-        sampling = params.levels * (forward + params.iterations * data)
+        data = d * pixels * (2 * h + d * (params.classes + 2) + 2 * msi)
+        solves = params.partitions * params.iterations * (2 if params.weight is None else 1)
+        sampling = params.levels * (forward + solves * data)
         kept = 1
     activations = (
         4.0 * params.spatial_base * max(12 * 3 * params.spatial_batch * side, 12 * kept * pixels)
     )
-    cube = 4.0 * pixels * (bands + 8 * params.d + 2 * msi)
+    cube = 4.0 * pixels * (bands + 8 * d + 2 * msi)
     return {
         "seconds": (training + sampling) / rate,
         "training_seconds": training / rate,

@@ -76,8 +76,7 @@ def estimate_noise_y(
     """
     low = spatial.forward(torch.as_tensor(np.asarray(y, dtype=np.float64))).numpy()
     residual = low - np.tensordot(spectral.matrix, np.asarray(x, dtype=np.float64), axes=1)
-    touched = spatial.forward(torch.as_tensor((~valid_y).astype(np.float64))).numpy()
-    usable = valid_x & (np.abs(touched) < 1e-9)
+    usable = valid_x & ~spatial.footprint(~valid_y)
     if not usable.any():
         usable = valid_x
     from_x = sigma_x**2 * (spectral.matrix**2).sum(1)

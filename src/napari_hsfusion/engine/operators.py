@@ -19,6 +19,8 @@ from ..errors import PairError, ResponseError
 from . import decimation as dec
 from .axis import AxisOperator
 
+_FAINT = 1e-12  # weights below this are round-off of a kernel's singular vectors
+
 
 class SpatialDegradation:
     """Blur and decimation H by an integer ratio, a sum of separable terms.
@@ -172,6 +174,17 @@ class SpatialDegradation:
         """Cubic interpolation (..., h, w) to (..., H, W) that keeps the phase of H."""
         self._expect(image, self.shape_lr)
         return self._up[1].apply(self._up[0].apply(image, -2), -1)
+
+    def footprint(self, marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Low-resolution pixels (h, w) to which a marked pixel (H, W) contributes."""
+        out = np.zeros(self.shape_lr, dtype=bool)
+        if marked.any():
+            weight = marked.astype(np.float64)
+            for rows, columns in self.terms:
+                reach_y = (np.abs(rows.matrix) > _FAINT).astype(np.float64)
+                reach_x = (np.abs(columns.matrix) > _FAINT).astype(np.float64)
+                out |= (reach_y @ weight @ reach_x.T) > 0.5
+        return out
 
     def energy(self) -> float:
         """Mean over low-resolution pixels of the sum of squared weights.

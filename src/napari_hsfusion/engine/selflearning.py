@@ -17,7 +17,7 @@ from ..errors import WeightsError
 from ..params import ArgsDiffParams
 from . import checkpoint
 from .diffusion.guidance import to_state
-from .diffusion.schedules import exponential_schedule
+from .diffusion.schedules import exponential_schedule, time_of_noise
 from .events import CancelToken, Step
 from .nets.initialise import initialise
 from .nets.spectral_mlp import SpectralMLP, published_widths
@@ -33,7 +33,7 @@ Sampler = Callable[[int, torch.Generator], Tensor]
 def spatial_network(params: ArgsDiffParams) -> SpatialUNet:
     """Build the noise predictor of d coefficient images."""
     multipliers = tuple(range(1, params.spatial_levels + 1))
-    return SpatialUNet(params.d, params.spatial_base, multipliers, params.spatial_blocks)
+    return SpatialUNet(params.dimensions, params.spatial_base, multipliers, params.spatial_blocks)
 
 
 def spectral_network(bands: int) -> SpectralMLP:
@@ -101,15 +101,18 @@ def spectrum_sampler(spectra: Tensor) -> Sampler:
     return sample
 
 
-def architecture(params: ArgsDiffParams, problem: Problem, spectral: bool) -> dict[str, Any]:
+def architecture(
+    params: ArgsDiffParams, problem: Problem, spectral: bool, highest: float | None
+) -> dict[str, Any]:
     """What saved networks must share with a pair, to be used on it."""
     header: dict[str, Any] = {
         "method": "args-diff",
-        "d": params.d,
+        "d": params.dimensions,
         "spatial_base": params.spatial_base,
         "spatial_levels": params.spatial_levels,
         "spatial_blocks": params.spatial_blocks,
         "msi_bands": len(problem.y),
+        "highest_noise": highest,
     }
     if spectral:
         header["bands"] = len(problem.x)
@@ -121,6 +124,7 @@ def obtain_networks(
     params: ArgsDiffParams,
     *,
     spectral: bool,
+    highest: float | None,
     folder: Path | None,
     generator: torch.Generator,
     device: torch.device,
@@ -128,6 +132,11 @@ def obtain_networks(
     cancel: CancelToken,
 ) -> Generator[Step, None, tuple[nn.Module, nn.Module | None, bool]]:
     """Train both networks (or the spatial one alone), or load them from `folder`.
+
+    Parameters
+    ----------
+    highest : float, optional
+        Noise-to-signal ratio up to which the networks are trained; all times without.
 
     Returns
     -------
@@ -141,7 +150,7 @@ def obtain_networks(
     WeightsError
         If the folder holds networks of another architecture or kind of pair.
     """
-    wanted = architecture(params, problem, spectral)
+    wanted = architecture(params, problem, spectral, highest)
     with torch.device("meta"):
         nets: dict[str, nn.Module] = {"spatial": spatial_network(params)}
         if spectral:
@@ -154,10 +163,12 @@ def obtain_networks(
             nets[name] = checkpoint.load_network(folder, name, net.to(dtype)).to(device)
         return nets["spatial"], nets.get("spectral"), True
     table = exponential_schedule(TIMES)
+    if highest is not None:
+        table = table[: time_of_noise(table, highest) + 2]
     samplers: dict[str, Sampler] = {
         "spatial": patch_sampler(
             to_state(problem.y).cpu(),
-            params.d,
+            params.dimensions,
             params.spatial_patch,
             params.spatial_stride,
             params.spatial_flips,

@@ -21,6 +21,27 @@ from ..errors import ParameterError
 from .observation import NormalEquations, Problem
 
 
+def resolve_dimensions(problem: Problem, d: int | None) -> int:
+    """Subspace dimensions to use; None takes 10, or as many as there can be.
+
+    Raises
+    ------
+    ParameterError
+        If `d` exceeds the bands or the valid pixels of the LR-HSI.
+    """
+    bands, count = problem.pixels().shape
+    if d is None:
+        return min(_DIMENSIONS, bands, count)
+    if d > bands:
+        raise ParameterError(f"d: expected at most the {bands} bands of the LR-HSI, got {d}")
+    if d > count:
+        raise ParameterError(f"d: expected at most the {count} valid LR pixels, got {d}")
+    return d
+
+
+_DIMENSIONS = 10
+
+
 def spectral_basis(problem: Problem, d: int) -> Tensor:
     """First `d` left singular vectors of the valid LR-HSI spectra.
 
@@ -28,18 +49,9 @@ def spectral_basis(problem: Problem, d: int) -> Tensor:
     -------
     Tensor, shape (d, C)
         Orthonormal rows; each one's largest entry is positive.
-
-    Raises
-    ------
-    ParameterError
-        If `d` exceeds the bands or the valid pixels.
     """
     spectra = problem.pixels()
-    bands, count = spectra.shape
-    if d > bands:
-        raise ParameterError(f"d: expected at most the {bands} bands of the LR-HSI, got {d}")
-    if d > count:
-        raise ParameterError(f"d: expected at most the {count} valid LR pixels, got {d}")
+    count = spectra.shape[1]
     second = (spectra.double() @ spectra.double().T) / count
     vectors = torch.linalg.eigh(second).eigenvectors.flip(1)[:, :d].T
     peak = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
@@ -165,6 +177,29 @@ def covariance_floor(problem: Problem) -> float:
     return (0.1 * problem.sigma_x) ** 2
 
 
+def class_counts(classes: int, partitions: int) -> list[int]:
+    """Class counts of `partitions` partitions around `classes`, without repeats."""
+    counts = [max(1, round(classes * factor)) for factor in _FACTORS[:partitions]]
+    return list(dict.fromkeys(counts))
+
+
+_FACTORS = (1.0, 0.75, 1.5, 0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class System:
+    """Normal equations of the data terms and one prior, with their right-hand side."""
+
+    equations: NormalEquations
+    rhs: Tensor
+
+    @classmethod
+    def of(cls, problem: Problem, basis: Tensor, prior: GaussianPrior) -> System:
+        """Both data terms and `prior` in the subspace of `basis`."""
+        equations = NormalEquations(problem, basis, prior.precision, prior.membership)
+        return cls(equations, equations.data() + equations.prior(prior.mean))
+
+
 def solve_map(
     problem: Problem,
     basis: Tensor,
@@ -172,21 +207,45 @@ def solve_map(
     *,
     iterations: int = 200,
     tolerance: float = 1e-5,
-) -> tuple[Tensor, NormalEquations, int]:
+) -> tuple[Tensor, System, int]:
     """Coefficients that minimise both data terms plus the prior.
 
     Returns
     -------
     coefficients : Tensor, shape (d, H, W)
-    equations : NormalEquations
+    system : System
         For further solves in the same subspace.
     iterations : int
         Conjugate-gradient iterations taken.
     """
-    equations = NormalEquations(problem, basis, prior.precision, prior.membership)
-    rhs = equations.data() + equations.prior(prior.mean)
-    solution, taken = equations.solve(rhs, prior.mean, iterations=iterations, tolerance=tolerance)
-    return solution, equations, taken
+    system = System.of(problem, basis, prior)
+    solution, taken = system.equations.solve(
+        system.rhs, prior.mean, iterations=iterations, tolerance=tolerance
+    )
+    return solution, system, taken
+
+
+def average_map(
+    problem: Problem, basis: Tensor, classes: int, partitions: int, seed: int
+) -> tuple[Tensor, list[System]]:
+    """Mean of the estimates under several partitions into classes.
+
+    One partition draws borders that the scene does not have; the mean over
+    partitions of different fineness does not depend on any of them.
+
+    Returns
+    -------
+    coefficients : Tensor, shape (d, H, W)
+    systems : list of System
+        One a partition.
+    """
+    solutions, systems = [], []
+    for count in class_counts(classes, partitions):
+        prior = choose_prior(problem, basis, count, seed)
+        solution, system, _ = solve_map(problem, basis, prior)
+        solutions.append(solution)
+        systems.append(system)
+    return torch.stack(solutions).mean(0), systems
 
 
 def choose_prior(problem: Problem, basis: Tensor, classes: int, seed: int) -> GaussianPrior:

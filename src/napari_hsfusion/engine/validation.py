@@ -16,7 +16,7 @@ from ..params import ArgsDiffParams
 from .diffusion.proximal import BandView, Denoiser, proximal_steps
 from .observation import Problem
 from .operators import SpatialDegradation
-from .subspace import choose_prior, solve_map
+from .subspace import average_map
 
 WEIGHTS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 _RATIO = 2
@@ -68,9 +68,7 @@ def choose_weight(
     trial = half_scale(problem)
     if trial is None:
         return 0.0
-    prior = choose_prior(trial, basis, params.classes, seed)
-    start, equations, _ = solve_map(trial, basis, prior)
-    rhs = equations.data() + equations.prior(prior.mean)
+    start, systems = average_map(trial, basis, params.classes, params.partitions, seed)
     view = BandView.choose(basis, start)
     truth = problem.x[:, : start.shape[-2], : start.shape[-1]]
     target = torch.tensordot(basis, truth, dims=1)
@@ -84,8 +82,7 @@ def choose_weight(
     best, least = 0.0, error(start)
     for weight in WEIGHTS:
         *_, (coefficients, _) = proximal_steps(
-            equations,
-            rhs,
+            systems,
             start,
             view,
             denoiser,

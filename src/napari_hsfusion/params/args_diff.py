@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..errors import ParameterError
 from .base import Params, param
 
 _PUBLISHED = {"sampler": ("published",)}
@@ -15,9 +16,10 @@ _PROXIMAL = {"sampler": ("proximal",)}
 class ArgsDiffParams(Params):
     """Parameters of the self-learning subspace diffusion; defaults are the published ones."""
 
-    d: int = param(
+    d: int | None = param(
         8,
-        "Subspace dimensions: coefficient images and basis spectra.",
+        "Subspace dimensions: coefficient images and basis spectra; auto takes 10, or as many as "
+        "the pair has bands and pixels for.",
         low=1,
         high=256,
         unit="dimensions",
@@ -158,6 +160,15 @@ class ArgsDiffParams(Params):
         unit="classes",
         applies=_PROXIMAL,
     )
+    partitions: int = param(
+        3,
+        "How many partitions of the scene into classes are averaged, of counts around the one "
+        "above: 1, 3/4, 3/2, 1/2 and 2 times as many.",
+        low=1,
+        high=5,
+        unit="partitions",
+        applies=_PROXIMAL,
+    )
     levels: int = param(
         8,
         "Noise levels that the sampler visits.",
@@ -197,32 +208,39 @@ class ArgsDiffParams(Params):
         applies=_PROXIMAL,
     )
 
+    @property
+    def dimensions(self) -> int:
+        """`d`, once it is settled for a pair."""
+        if self.d is None:
+            raise ParameterError("d: auto is settled when a run starts; no pair is known here")
+        return self.d
+
 
 ARGS_DIFF_PRESETS: Mapping[str, ArgsDiffParams] = {
     "paper": ArgsDiffParams(),
     "balanced": ArgsDiffParams(
-        d=10,
+        d=None,
         sampler="proximal",
-        spatial_base=32,
+        spatial_base=16,
         spatial_levels=2,
         spatial_blocks=1,
-        spatial_steps=600,
+        spatial_steps=300,
         spatial_batch=4,
-        spatial_patch=48,
+        spatial_patch=32,
         spatial_stride=1,
         spatial_rate=1e-3,
         spatial_flips=True,
         average=0.99,
     ),
     "fast": ArgsDiffParams(
-        d=10,
+        d=None,
         sampler="proximal",
         spatial_base=16,
         spatial_levels=2,
         spatial_blocks=1,
-        spatial_steps=150,
-        spatial_batch=4,
-        spatial_patch=48,
+        spatial_steps=100,
+        spatial_batch=2,
+        spatial_patch=32,
         spatial_stride=1,
         spatial_rate=2e-3,
         spatial_flips=True,

@@ -17,9 +17,10 @@ class BicubicParams(Params):
 class SubspaceParams(Params):
     """Parameters of the maximum-a-posteriori estimate in a spectral subspace."""
 
-    d: int = param(
-        10,
-        "Dimensions of the spectral subspace: singular vectors of the LR-HSI.",
+    d: int | None = param(
+        None,
+        "Dimensions of the spectral subspace: singular vectors of the LR-HSI; auto takes 10, or "
+        "as many as the pair has bands and pixels for.",
         low=1,
         high=512,
         unit="dimensions",

@@ -12,7 +12,7 @@ estimate at d well-chosen bands, each stretched to [-1, 1].
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ import scipy.linalg
 import torch
 from torch import Tensor, nn
 
-from ..observation import NormalEquations
+from ..subspace import System
 from .schedules import Table, exponential_schedule, noise_levels, time_of_noise
 from .steps import predict_clean
 
@@ -94,8 +94,7 @@ class Denoiser:
 
 
 def proximal_steps(
-    equations: NormalEquations,
-    rhs: Tensor,
+    systems: Sequence[System],
     start: Tensor,
     view: BandView,
     denoiser: Denoiser,
@@ -110,10 +109,9 @@ def proximal_steps(
 
     Parameters
     ----------
-    equations : NormalEquations
-        Data terms and closed-form prior.
-    rhs : Tensor, shape (d, H, W)
-        Right-hand side of both.
+    systems : sequence of System
+        Data terms and closed-form prior, one a partition of the scene; their
+        solutions are averaged.
     start : Tensor, shape (d, H, W)
     view : BandView
     denoiser : Denoiser
@@ -132,11 +130,13 @@ def proximal_steps(
     """
     metric = view.metric()
     current = start
-    # The proposal's variance at the lowest level sets the scale: weight 1 trusts it
-    # there as much as a measurement with a deviation of `low`.
     for sigma in noise_levels(levels, high, low):
         proposal = view.to_coefficients(denoiser(view.to_state(current), float(sigma)))
         extra = metric * (weight / float(sigma) ** 2)
         pull = torch.tensordot(extra, proposal, dims=1)
-        current, _ = equations.solve(rhs + pull, current, extra=extra, iterations=iterations)
+        solved = [
+            s.equations.solve(s.rhs + pull, current, extra=extra, iterations=iterations)[0]
+            for s in systems
+        ]
+        current = torch.stack(solved).mean(0)
         yield current, proposal

@@ -112,9 +112,11 @@ def sample_published(
         The last clean predictions, in [0, 1].
     """
     like = problem.x
-    shape = (params.d, *problem.y.shape[1:])
+    shape = (params.dimensions, *problem.y.shape[1:])
     a = torch.randn(shape, generator=generator, dtype=like.dtype).to(like.device)
-    e = torch.randn((params.d, len(like)), generator=generator, dtype=like.dtype).to(like.device)
+    e = torch.randn((params.dimensions, len(like)), generator=generator, dtype=like.dtype).to(
+        like.device
+    )
     sampler = PublishedSampler(problem, spatial, spectral, params, a, e)
     times = sampling_times(params.T)
     for index, (time, following) in enumerate(pairwise(times), start=1):

@@ -9,6 +9,7 @@ closed-form subspace estimate.
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from ..diffusion.published import sample_published
 from ..events import Event, Preview, Started, Step
 from ..observation import Problem
 from ..selflearning import obtain_networks
-from ..subspace import choose_prior, solve_map, spectral_basis
+from ..subspace import average_map, resolve_dimensions, spectral_basis
 from ..validation import choose_weight
 from .base import Context, Method, Outcome
 
@@ -29,6 +30,7 @@ def _run(
     problem: Problem, params: ArgsDiffParams, context: Context
 ) -> Generator[Event, None, Outcome]:
     generator = torch.Generator().manual_seed(context.seed)
+    params = replace(params, d=resolve_dimensions(problem, params.d))
     if params.sampler == "published":
         return (yield from _published(problem, params, context, generator))
     return (yield from _proximal(problem, params, context, generator))
@@ -48,7 +50,8 @@ def _published(
     coefficients, basis = yield from sample_published(
         problem, spatial, spectral, params, generator, context.cancel
     )
-    return Outcome(coefficients, basis, {"networks_loaded": loaded}, limits=(0.0, 1.0))
+    record = {"dimensions": params.dimensions, "networks_loaded": loaded}
+    return Outcome(coefficients, basis, record, limits=(0.0, 1.0))
 
 
 def _proximal(
@@ -60,9 +63,8 @@ def _proximal(
         "sample": params.levels,
     }
     yield Started("args-diff", stages, args_diff_cost(problem.x.shape, problem.y.shape, params))
-    basis = spectral_basis(problem, params.d)
-    prior = choose_prior(problem, basis, params.classes, context.seed)
-    start, equations, _ = solve_map(problem, basis, prior)
+    basis = spectral_basis(problem, params.dimensions)
+    start, systems = average_map(problem, basis, params.classes, params.partitions, context.seed)
     yield Step("closed form", 1, 1)
     yield Preview("closed form", 1, 1, start, basis, problem.scale)
     network, _, loaded = yield from _networks(problem, params, context, generator, False)
@@ -72,11 +74,9 @@ def _proximal(
         weight = choose_weight(problem, basis, denoiser, params, context.seed)
     context.cancel.check()
     view = BandView.choose(basis, start)
-    rhs = equations.data() + equations.prior(prior.mean)
     coefficients: Tensor = start
     steps = proximal_steps(
-        equations,
-        rhs,
+        systems,
         start,
         view,
         denoiser,
@@ -92,7 +92,8 @@ def _proximal(
         yield Step("sample", index, params.levels, loss)
         yield Preview("sample", index, params.levels, coefficients, basis, problem.scale)
         context.cancel.check()
-    return Outcome(coefficients, basis, {"networks_loaded": loaded, "prior_weight": weight})
+    record = {"dimensions": params.dimensions, "networks_loaded": loaded, "prior_weight": weight}
+    return Outcome(coefficients, basis, record)
 
 
 def _networks(
@@ -106,12 +107,16 @@ def _networks(
         problem,
         params,
         spectral=spectral,
+        highest=None if spectral else _MARGIN * params.sigma_high,
         folder=context.networks,
         generator=generator,
         device=context.device,
         dtype=context.dtype,
         cancel=context.cancel,
     )
+
+
+_MARGIN = 2.0  # the network is trained to twice the noise it will be asked to remove
 
 
 METHOD = Method(
@@ -124,6 +129,7 @@ METHOD = Method(
     params=ArgsDiffParams,
     presets=ARGS_DIFF_PRESETS,
     default_preset="balanced",
+    trains=True,
     runner=_run,
     estimator=lambda observation, params, device: args_diff_cost(
         observation.x.shape, observation.y.shape, params, device

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ... import __version__
+from ...errors import ParameterError
 from ...params import Params
 from ..device import describe_device, release
 from ..events import CancelToken, Event, Finished
@@ -60,6 +61,8 @@ class Method(Generic[P]):
         Its parameter class.
     presets : mapping of str to Params
     default_preset : str
+    trains : bool
+        Whether runs train networks, which a folder can keep.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Method(Generic[P]):
     default_preset: str
     runner: Runner
     estimator: Estimator
+    trains: bool = False
 
     def estimate(
         self, observation: Observation, params: P, device: torch.device
@@ -109,6 +113,8 @@ class Method(Generic[P]):
         ------
         Cancelled, ParameterError, PairError, WeightsError, DeviceError
         """
+        if networks is not None and not self.trains:
+            raise ParameterError(f"method {self.name!r} trains no networks: networks has no effect")
         device = device or torch.device("cpu")
         context = Context(seed, device, dtype, networks, cancel or CancelToken())
         try:

@@ -13,7 +13,7 @@ import torch
 from ...params import SUBSPACE_PRESETS, SubspaceParams
 from ..events import Event, Preview, Started, Step
 from ..observation import Observation, Problem
-from ..subspace import choose_prior, solve_map, spectral_basis
+from ..subspace import choose_prior, resolve_dimensions, solve_map, spectral_basis
 from .base import Context, Method, Outcome
 
 
@@ -21,7 +21,7 @@ def _run(
     problem: Problem, params: SubspaceParams, context: Context
 ) -> Generator[Event, None, Outcome]:
     yield Started("subspace", {"prior": 1, "solve": 1})
-    basis = spectral_basis(problem, params.d)
+    basis = spectral_basis(problem, resolve_dimensions(problem, params.d))
     prior = choose_prior(problem, basis, params.classes, context.seed)
     yield Step("prior", 1, 1)
     yield Preview("prior", 1, 1, prior.mean, basis, problem.scale)
@@ -31,7 +31,7 @@ def _run(
     )
     yield Step("solve", 1, 1)
     yield Preview("solve", 1, 1, coefficients, basis, problem.scale)
-    return Outcome(coefficients, basis, {"iterations": taken})
+    return Outcome(coefficients, basis, {"dimensions": len(basis), "iterations": taken})
 
 
 def _estimate(
@@ -40,9 +40,10 @@ def _estimate(
     pixels = observation.y.shape[1] * observation.y.shape[2]
     bands = observation.x.shape[0]
     classes = params.classes
+    d = params.d or min(10, bands)
     return {
-        "seconds": 1e-8 * pixels * (params.d**2 * 3 * classes + bands),
-        "bytes": 4.0 * pixels * (8 * params.d + classes + 2 * len(observation.y) + bands),
+        "seconds": 1e-8 * pixels * (d**2 * 3 * classes + bands),
+        "bytes": 4.0 * pixels * (8 * d + classes + 2 * len(observation.y) + bands),
     }
 
 
