@@ -6,6 +6,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+# Before anything loads an OpenMP runtime, for it reads these once. The problems here are
+# small: threads that spin while they wait for one another cost many times what they save
+# where the machine has anything else to do. Subprocesses inherit both.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numpy as np
 import pytest
 import xarray as xr

@@ -55,15 +55,15 @@ def iter_fuse(
     **settings
         Parameters of the method by name.
 
-    Yields
-    ------
-    Event
-        Started, Step, Preview, Finished.
-
     Returns
     -------
     xarray.DataArray
         As :func:`fuse` returns it.
+
+    Yields
+    ------
+    Event
+        Started, Step, Preview, Finished.
 
     Raises
     ------

@@ -48,10 +48,12 @@ def run_method(lr_hsi: Any, hr_msi: Any, *, announce: bool = True, **options: An
 
     Parameters
     ----------
-    lr_hsi, hr_msi, **options
+    lr_hsi, hr_msi
         As `iter_fuse` takes them.
     announce : bool
         Print the estimated cost before the run starts.
+    **options
+        As `iter_fuse` takes them.
     """
     from .. import api
     from ..engine.events import Started

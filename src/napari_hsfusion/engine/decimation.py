@@ -122,11 +122,13 @@ def profile_matrix(
 
     Parameters
     ----------
+    n, ratio
+        As in :func:`kernel_matrix`.
     profile : callable
         Weight at a distance in high-resolution pixels.
     radius : float
         Distance beyond which the profile is taken as zero.
-    n, ratio, phase, border
+    phase, border
         As in :func:`kernel_matrix`.
     """
     offset = centred_phase(ratio) if phase is None else phase

@@ -69,15 +69,15 @@ def train_noise_predictor(
         On the CPU: samples, times and noise are drawn from it, so that a seed
         means the same on every device.
 
-    Yields
-    ------
-    Step
-        With the loss of that step.
-
     Returns
     -------
     torch.nn.Module
         The averaged network, in evaluation mode.
+
+    Yields
+    ------
+    Step
+        With the loss of that step.
     """
     network.train()
     fused = device.type == "cuda"

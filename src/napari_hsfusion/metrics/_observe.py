@@ -63,7 +63,7 @@ def degrade(
 
 
 def project(image: np.ndarray, response: Any, rows: int, what: str) -> np.ndarray:
-    """image ×3 R, float64, NaN at pixels that are not finite in every band."""
+    """Image ×3 R: float64, NaN at pixels that are not finite in every band."""
     matrix = np.asarray(response, dtype=np.float64)
     if matrix.shape != (rows, image.shape[0]):
         raise ResponseError(

@@ -172,10 +172,12 @@ def ergas(reference: Any, estimate: Any, scale: float, mask: Any = None) -> floa
 
     Parameters
     ----------
-    reference, estimate, mask
+    reference, estimate
         As :func:`rmse_bands`.
     scale : float
         Ratio of the LR to the HR pixel size, above 0.
+    mask
+        As :func:`rmse_bands`.
 
     Returns
     -------

@@ -167,7 +167,7 @@ def _from_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> Table:
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """Names for bands that have none: B1, B2, …"""
+    """Names for bands that have none: B1, B2 and so on."""
     return tuple(f"B{k}" for k in range(1, count + 1))
 
 
