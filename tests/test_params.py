@@ -44,11 +44,11 @@ def test_text_is_converted() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("d", "0", "a whole number from 1 to 256 .dimensions., got '0'"),
+        ("d", "0", "a whole number from 1 to 256 .dimensions., or auto, got '0'"),
         ("d", "2.5", "whole number"),
         ("d", 2.5, "whole number"),
         ("d", True, "whole number"),
-        ("d", "auto", "whole number"),
+        ("T", "auto", "whole number"),
         ("rho1", "nan", "a number from 0 to 10"),
         ("rho1", "much", "a number from 0 to 10"),
         ("argm", "maybe", "true or false"),
