@@ -139,7 +139,7 @@ import napari_hsfusion.engine as engine
 for found in pkgutil.walk_packages(engine.__path__, engine.__name__ + "."):
     importlib.import_module(found.name)
 """
-    others = ("dask", "h5py", "matplotlib", "pandas", "pymatreader", "pyrsr", "rasterio", "rich")
+    others = ("dask", "h5py", "matplotlib", "pandas", "pyrsr", "rasterio", "rich")
     others += ("skimage", "spectral", "tifffile", "typer", "xarray")
     run_ok(code, blocked=(*GUI, *others))
 

@@ -80,10 +80,11 @@ def test_other_files(tmp_path: Path, rng: np.random.Generator) -> None:
     kernel = rng.uniform(size=(5, 5)).astype(np.float32)
     want = kernel.astype(float) / kernel.astype(float).sum()
     savemat(tmp_path / "k.mat", {"psf": kernel, "x": np.ones((2, 2))})
+    savemat(tmp_path / "only.mat", {"h": kernel, "ratio": 4, "bands": np.arange(9.0)})
     np.savez(tmp_path / "k.npz", any_name=kernel)
     tifffile.imwrite(tmp_path / "k.tif", kernel)
     (tmp_path / "k.txt").write_text("1 2\n3 4\n")
-    for name in ("k.mat", "k.npz", "k.tif"):
+    for name in ("k.mat", "only.mat", "k.npz", "k.tif"):
         np.testing.assert_allclose(parse_psf(tmp_path / name).kernel, want, rtol=1e-12)
     np.testing.assert_allclose(parse_psf(tmp_path / "k.txt").kernel, [[0.1, 0.2], [0.3, 0.4]])
     np.savez(tmp_path / "two.npz", a=kernel, b=kernel)

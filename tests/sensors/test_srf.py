@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -209,12 +210,21 @@ def test_files_of_arrays(tmp_path: Path, rng: np.random.Generator) -> None:
     for name in ("m.npy", "m.npz", "m.mat"):
         got = load_response(tmp_path / name, VNIR).matrix
         np.testing.assert_allclose(got, expected, rtol=1e-14)
+    savemat(tmp_path / "pan.mat", {"wl": VNIR, "gain": 2.0, "curve": matrix[:1], "name": "pan"})
+    got = load_response(tmp_path / "pan.mat", VNIR).matrix
+    np.testing.assert_allclose(got, expected[:1], rtol=1e-12)
+    with h5py.File(tmp_path / "v73.mat", "w", userblock_size=512) as file:
+        file["any"], file["wavelength"], file["ratio"] = matrix.T, VNIR[:, None], [[4.0]]
+    got = load_response(tmp_path / "v73.mat", VNIR).matrix
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
     savemat(tmp_path / "two.mat", {"a": matrix, "b": matrix})
     with pytest.raises(ResponseError, match=r"expected one 2-D array.*a \(3, 61\), b \(3, 61\)"):
         load_response(tmp_path / "two.mat", VNIR)
     (tmp_path / "broken.mat").write_bytes(b"MATLAB 5.0 no more")
-    with pytest.raises(ResponseError, match="cannot be read"):
-        load_response(tmp_path / "broken.mat", VNIR)
+    (tmp_path / "cut.mat").write_bytes((tmp_path / "v73.mat").read_bytes()[:900])
+    for name in ("broken.mat", "cut.mat"):
+        with pytest.raises(ResponseError, match=f"{name}: cannot be read"):
+            load_response(tmp_path / name, VNIR)
     with pytest.raises(ResponseError, match="no such response file"):
         load_response(tmp_path / "absent.npz", VNIR)
 

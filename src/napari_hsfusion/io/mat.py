@@ -99,10 +99,7 @@ def open_mat(path: Path, variable: str | None = None) -> xr.DataArray:
     FormatError
         If the file cannot be read.
     """
-    from .mat5 import open_mat5
-    from .mat73 import is_hdf5, open_mat73
-
-    file = open_mat73(path) if is_hdf5(path) else open_mat5(path)
+    file = _open(path)
     chosen = _choose(file, variable, path)
     pixels = file.lazy(chosen)
     prefix = chosen.name.rpartition(".")[0]
@@ -115,6 +112,33 @@ def open_mat(path: Path, variable: str | None = None) -> xr.DataArray:
         extras = _fields.loads(str(companions[EXTRAS_NAME].load()), path)
     native = read_companions(companions, pixels.shape[0], pixels.dtype, bool(extras), path)
     return _fields.build(pixels, native, extras, path.stem)
+
+
+def numeric_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of real numbers at the top of a MATLAB file, as MATLAB shows them.
+
+    For files of small tables: everything is read into memory.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    FormatError
+        If the file cannot be read.
+    """
+    try:
+        return {v.name: np.asarray(v.load()) for v in _open(path).top if v.dtype is not None}
+    except (OSError, RuntimeError) as error:
+        raise broken(path, error) from error
+
+
+def _open(path: Path) -> MatFile:
+    from .mat5 import open_mat5
+    from .mat73 import is_hdf5, open_mat73
+
+    return open_mat73(path) if is_hdf5(path) else open_mat5(path)
 
 
 def _choose(file: MatFile, variable: str | None, path: Path) -> Variable:

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import ResponseError
 from .resample import FloatArray
-from .tables import load_arrays, write_atomically
+from .tables import find_matrix, load_arrays, write_atomically
 
 Kind = Literal["bicubic", "gaussian", "gauss3-bicubic", "box", "kernel"]
 Border = Literal["symmetric", "reflect", "replicate", "wrap", "zero"]
@@ -239,12 +239,10 @@ def _read_kernel(path: Path) -> np.ndarray:
         except (OSError, ValueError, tifffile.TiffFileError) as error:
             raise ResponseError(f"{path}: cannot be read as TIFF: {error}") from error
     arrays = load_arrays(path)
-    planes = {key: value for key, value in arrays.items() if value.ndim == 2}
-    named = {key: v for key, v in planes.items() if key.casefold() in ("psf", "kernel", "k")}
-    chosen = named or planes
-    if len(chosen) != 1:
+    chosen = find_matrix(arrays, ("psf", "kernel", "k"))
+    if chosen is None:
         held = ", ".join(f"{k} {v.shape}" for k, v in arrays.items()) or "no numeric array"
         raise ResponseError(
             f"{path}: expected one 2-D array, or one named psf or kernel; got {held}"
         )
-    return next(iter(chosen.values()))
+    return arrays[chosen]

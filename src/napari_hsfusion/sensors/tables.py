@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import ResponseError, WriteError
+from ..errors import FormatError, ResponseError, WriteError
 from .resample import FloatArray
 
 SUFFIXES = (".csv", ".txt", ".mat", ".npy", ".npz")
@@ -76,13 +76,14 @@ def read_table(path: Path) -> Table:
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """Numeric arrays of an ``.npy``, ``.npz`` or ``.mat`` file by name.
 
+    Those of a ``.mat`` file are as MATLAB shows them: its lists are matrices of one
+    row or one column.
+
     Raises
     ------
     ResponseError
         If the file cannot be read as what its name says.
     """
-    from scipy.io.matlab import MatReadError
-
     suffix = path.suffix.lower()
     try:
         if suffix == ".npy":
@@ -91,16 +92,37 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
             with np.load(path, allow_pickle=False) as file:
                 content = {key: file[key] for key in file.files}
         else:
-            from pymatreader import read_mat
+            from ..io.mat import numeric_arrays
 
-            content = read_mat(os.fspath(path))
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError) as error:
+            content = numeric_arrays(path)
+    except FormatError as error:
+        raise ResponseError(str(error)) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ResponseError(f"{path}: cannot be read as {suffix}: {error}") from error
     return {
         key: np.asarray(value)
         for key, value in content.items()
         if isinstance(value, np.ndarray) and value.dtype.kind in "iufb"
     }
+
+
+def find_matrix(arrays: Mapping[str, np.ndarray], names: Container[str]) -> str | None:
+    """Name of the one array that is meant, or None.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        As :func:`load_arrays` gives them.
+    names : container of str
+        Names, in lower case, that go before all others; next come matrices, then lists
+        (one row or one column), then single numbers.
+    """
+    planes = {key: value for key, value in arrays.items() if value.ndim == 2 and value.size}
+    chosen = [key for key in planes if key.casefold() in names]
+    if not chosen:
+        sides = {key: sum(n > 1 for n in value.shape) for key, value in planes.items()}
+        chosen = [key for key in planes if sides[key] == max(sides.values())]
+    return chosen[0] if len(chosen) == 1 else None
 
 
 def _read_csv(path: Path) -> Table:
@@ -147,16 +169,15 @@ def _read_csv(path: Path) -> Table:
 
 
 def _from_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> Table:
-    planes = {key: value for key, value in arrays.items() if value.ndim == 2 and value.size > 1}
-    named = [key for key in planes if key.casefold() in _MATRIX_KEYS]
-    chosen = named if named else list(planes)
-    if len(chosen) != 1:
+    others = {key: value for key, value in arrays.items() if key.casefold() not in _WAVELENGTH_KEYS}
+    chosen = find_matrix(others, _MATRIX_KEYS)
+    if chosen is None:
         held = ", ".join(f"{k} {v.shape}" for k, v in arrays.items()) or "no numeric array"
         raise ResponseError(
             f"{path}: expected one 2-D array, or one named among {', '.join(_MATRIX_KEYS)}; "
             f"got {held}"
         )
-    values = planes[chosen[0]].astype(np.float64)
+    values = arrays[chosen].astype(np.float64)
     for key, value in arrays.items():
         if key.casefold() in _WAVELENGTH_KEYS:
             return Table(values, value.astype(np.float64).ravel(), numbered(len(values)))
