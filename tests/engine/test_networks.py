@@ -16,9 +16,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_hsfusion.engine import checkpoint, selflearning
-from napari_hsfusion.engine.cost import spatial_work, spectral_work
 from napari_hsfusion.engine.diffusion.schedules import exponential_schedule
 from napari_hsfusion.engine.events import CancelToken, Step
+from napari_hsfusion.engine.nets.build import (
+    spatial_network,
+    spatial_work,
+    spectral_network,
+    spectral_work,
+)
 from napari_hsfusion.engine.nets.initialise import initialise
 from napari_hsfusion.engine.nets.spectral_mlp import SpectralMLP, published_widths
 from napari_hsfusion.engine.nets.unet import SpatialUNet, sinusoidal_embedding
@@ -313,11 +318,11 @@ def test_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_work_is_what_torch_counts(base: int, levels: int, blocks: int) -> None:
     """The estimate of multiply-adds is within a per cent of torch's operation counter."""
     params = ArgsDiffParams(d=6, spatial_base=base, spatial_levels=levels, spatial_blocks=blocks)
-    net = selflearning.spatial_network(params)
+    net = spatial_network(params)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(torch.zeros(1, 6, 32, 32), torch.tensor([1]))
     assert spatial_work(params, 32 * 32) == pytest.approx(counter.get_total_flops() / 2, rel=0.01)
-    spectral = selflearning.spectral_network(40)
+    spectral = spectral_network(40)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         spectral(torch.zeros(1, 40), torch.tensor([1]))
     assert spectral_work(40) == pytest.approx(counter.get_total_flops() / 2, rel=0.01)

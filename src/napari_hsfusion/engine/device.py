@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -60,6 +62,24 @@ def describe_device(device: torch.device) -> dict[str, Any]:
         "name": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
     }
+
+
+@contextmanager
+def limited_threads(count: int | None) -> Iterator[None]:
+    """Use `count` CPU threads inside the block; None changes nothing.
+
+    Holds for the calling thread alone, and only until the block ends, so that it
+    never outlives a step of a generator.
+    """
+    if count is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def release(device: torch.device) -> None:

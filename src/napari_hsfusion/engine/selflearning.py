@@ -19,27 +19,12 @@ from . import checkpoint
 from .diffusion.guidance import to_state
 from .diffusion.schedules import exponential_schedule, time_of_noise
 from .events import CancelToken, Step
+from .nets.build import TIMES, spatial_network, spatial_work, spectral_network, spectral_work
 from .nets.initialise import initialise
-from .nets.spectral_mlp import SpectralMLP, published_widths
-from .nets.unet import SpatialUNet
 from .observation import Problem
-from .training import Budget, train_noise_predictor
-
-TIMES = 1000
+from .training import SMALL_WORK, Budget, train_noise_predictor
 
 Sampler = Callable[[int, torch.Generator], Tensor]
-
-
-def spatial_network(params: ArgsDiffParams) -> SpatialUNet:
-    """Build the noise predictor of d coefficient images."""
-    multipliers = tuple(range(1, params.spatial_levels + 1))
-    return SpatialUNet(params.dimensions, params.spatial_base, multipliers, params.spatial_blocks)
-
-
-def spectral_network(bands: int) -> SpectralMLP:
-    """Build the noise predictor of one spectrum of `bands` bands, at the published widths."""
-    hidden, table = published_widths(bands)
-    return SpectralMLP(bands, hidden, table, TIMES)
 
 
 def patch_sampler(image: Tensor, d: int, patch: int, stride: int, flips: bool) -> Sampler:
@@ -188,12 +173,20 @@ def obtain_networks(
             False,
             params.average,
         )
+    side = min(params.spatial_patch, problem.y.shape[1]) * min(
+        params.spatial_patch, problem.y.shape[2]
+    )
+    work = {
+        "spatial": params.spatial_batch * spatial_work(params, side),
+        "spectral": params.spectral_batch * spectral_work(len(problem.x)),
+    }
     for name, net in nets.items():
         nets[name] = yield from train_noise_predictor(
             net.to(device, dtype),
             samplers[name],
             table,
             budgets[name],
+            threads=1 if 3 * work[name] < SMALL_WORK else None,
             stage=f"train {name} network",
             generator=generator,
             device=device,

@@ -11,8 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from .device import limited_threads
 from .diffusion.steps import add_noise
 from .events import CancelToken, Step
+
+SMALL_WORK = 2e9
+"""Multiply-adds of a step below which one thread is as fast as several, and does not
+stall when another program takes a core: threads that wait for each other spin."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ def train_noise_predictor(
     abar: np.ndarray,
     budget: Budget,
     *,
+    threads: int | None = None,
     stage: str,
     generator: torch.Generator,
     device: torch.device,
@@ -63,6 +69,8 @@ def train_noise_predictor(
     abar : numpy.ndarray, shape (times + 1,)
         Schedule table; ``abar[t + 1]`` belongs to time t.
     budget : Budget
+    threads : int, optional
+        CPU threads of a step, where fewer than torch's own setting serve better.
     stage : str
         Name of the stage in the events.
     generator : torch.Generator
@@ -94,11 +102,12 @@ def train_noise_predictor(
         noise = torch.randn(clean.shape, generator=generator, dtype=dtype).to(device)
         times = times.to(device)
         level = table[times].reshape(-1, *[1] * (clean.ndim - 1))
-        optimiser.zero_grad(set_to_none=True)
-        loss = nn.functional.mse_loss(network(add_noise(clean, noise, level), times), noise)
-        loss.backward()
-        optimiser.step()
-        averaged.update_parameters(network)
+        with limited_threads(threads):
+            optimiser.zero_grad(set_to_none=True)
+            loss = nn.functional.mse_loss(network(add_noise(clean, noise, level), times), noise)
+            loss.backward()
+            optimiser.step()
+            averaged.update_parameters(network)
         if index == budget.steps or device.type == "cpu" or index % 10 == 0:
             yield Step(stage, index, budget.steps, float(loss.detach()))
         else:

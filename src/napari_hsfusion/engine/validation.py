@@ -20,7 +20,11 @@ from .subspace import average_map
 
 WEIGHTS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 _RATIO = 2
-_GAIN = 0.999  # of the squared error: anything less is chance
+_AS_GOOD = 1.01
+"""Squared errors within a per cent count as equal, and the larger weight is taken: one
+octave down the scene is sharper than what the denoiser was trained on, so the trial
+judges it a little too severely."""
+
 _LEAST = 16  # low-resolution pixels a side, below which the trial says nothing
 
 
@@ -62,8 +66,8 @@ def choose_weight(
     Returns
     -------
     float
-        One of :data:`WEIGHTS`, or 0 where none improves on the closed form (or the
-        pair is too small to tell).
+        The largest of :data:`WEIGHTS` that is as good as the best; 0 where none is as
+        good as the closed form, or the pair is too small to tell.
     """
     trial = half_scale(problem)
     if trial is None:
@@ -79,7 +83,7 @@ def choose_weight(
             difference = difference * trial.mask_y
         return float(difference.double().square().sum())
 
-    best, least = 0.0, error(start)
+    found = {0.0: error(start)}
     for weight in WEIGHTS:
         *_, (coefficients, _) = proximal_steps(
             systems,
@@ -92,7 +96,6 @@ def choose_weight(
             low=params.sigma_low,
             iterations=params.iterations,
         )
-        found = error(coefficients)
-        if found < _GAIN * least:
-            best, least = weight, found
-    return best
+        found[weight] = error(coefficients)
+    limit = _AS_GOOD * min(found.values())
+    return max(weight for weight, value in found.items() if value <= limit)
