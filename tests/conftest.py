@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Before anything loads an OpenMP runtime, for it reads these once. The problems here are
 # small: threads that spin while they wait for one another cost many times what they save
@@ -15,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import pytest
 import xarray as xr
+from program import load_program
 
 from napari_hsfusion.cube import make_cube
 
@@ -54,6 +57,29 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def bench_pair(shared_data: Callable[[str], Path]) -> Callable[[str], dict[str, Any]]:
+    """Function from a scene's name to the pair that the benchmark's own program makes of it.
+
+    Its keys are Z, X, Y, R and wavelengths, and response: R before it was rounded. The
+    arrays are read-only, for the tests share them.
+    """
+
+    @functools.cache
+    def make(name: str) -> dict[str, Any]:
+        shared_data("scenes")
+        program = load_program(shared_data("../bench/pairs.py"))
+        file, rows, columns, limits, response = program.SCENES[name]
+        made: dict[str, Any] = program.remote_sensing_pair(file, rows, columns, limits, response)
+        made["response"] = response(made["wavelengths"])
+        for value in made.values():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+        return made
+
+    return make
 
 
 @pytest.fixture

@@ -399,6 +399,7 @@ def test_houston_pair_has_a_whole_ratio(shared_data: Callable[[str], Path]) -> N
     assert np.isfinite(cube.values).all()
 
 
+@pytest.mark.slow
 def test_estimated_responses(tiny_scene: xr.DataArray, srf3: np.ndarray) -> None:
     """Told nothing, one or the other response, the result stays near the informed one."""
     large = np.concatenate([tiny_scene.values, tiny_scene.values[:, ::-1]], axis=1)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import dask.array
 import numpy as np
 import pytest
 import xarray as xr
+from program import load_program
 
 from napari_hsfusion import api
 from napari_hsfusion.cube import make_cube
@@ -19,25 +18,14 @@ from napari_hsfusion.errors import CubeError, PairError, ParameterError, Respons
 from napari_hsfusion.sensors.psf import PSF
 
 Shared = Callable[[str], Path]
-
-
-def load_pairs(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_pairs", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+BenchPair = Callable[[str], dict[str, Any]]
 
 
 @pytest.mark.parametrize("name", ["pavia_centre", "sandiego", "beach1", "jasper"])
-def test_bicubic_pairs_equal_the_benchmark(name: str, shared_data: Shared) -> None:
-    shared_data("scenes")
-    pairs = load_pairs(shared_data("../bench/pairs.py"))
-    file, h, w, limits, response = pairs.SCENES[name]
-    wanted = pairs.remote_sensing_pair(file, h, w, limits, response)
+def test_bicubic_pairs_equal_the_benchmark(name: str, bench_pair: BenchPair) -> None:
+    wanted = bench_pair(name)
     cube = make_cube(wanted["Z"], wavelength=wanted["wavelengths"])
-    made = api.simulate(cube, 4, "bicubic", response(wanted["wavelengths"]), 35.0, 0)
+    made = api.simulate(cube, 4, "bicubic", wanted["response"], 35.0, 0)
     np.testing.assert_allclose(made.lr_hsi.values, wanted["X"], rtol=0, atol=1e-6)
     np.testing.assert_allclose(made.hr_msi.values, wanted["Y"], rtol=0, atol=1e-6)
 
@@ -46,7 +34,7 @@ def test_bicubic_pairs_equal_the_benchmark(name: str, shared_data: Shared) -> No
 @pytest.mark.parametrize("name", ["balloons", "chart_and_stuffed_toy", "feathers", "pompoms"])
 def test_gauss3_bicubic_pairs_equal_the_benchmark(name: str, shared_data: Shared) -> None:
     shared_data(f"cave/val/{name}.tif")
-    pairs = load_pairs(shared_data("../bench/pairs.py"))
+    pairs = load_program(shared_data("../bench/pairs.py"))
     wanted = pairs.cave_pair(next(f for f in pairs.CAVE if f.stem == name))
     cube = make_cube(wanted["Z"], wavelength=wanted["wavelengths"])
     made = api.simulate(cube, 8, "gauss3-bicubic", wanted["R"].astype(float), None)

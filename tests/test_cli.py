@@ -16,6 +16,7 @@ import pytest
 import scipy.io
 import xarray as xr
 from click.testing import Result
+from program import load_program
 from typer.testing import CliRunner
 
 from napari_hsfusion import __version__, api
@@ -324,6 +325,7 @@ def test_info_and_methods() -> None:
         assert row["title"] in text
 
 
+@pytest.mark.slow
 def test_interrupt_leaves_nothing_behind(tiny_scene: xr.DataArray, tmp_path: Path) -> None:
     """SIGINT to a real process in the middle of a long fuse."""
     import signal
@@ -355,11 +357,15 @@ def test_interrupt_leaves_nothing_behind(tiny_scene: xr.DataArray, tmp_path: Pat
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_exit_codes_of_a_real_process(pair_files: Path) -> None:
-    fuse = ["fuse", *map(str, images(pair_files)), "-o", str(pair_files / "z.hdr")]
-    bad = subprocess.run([*MAIN, *fuse, "--method", "magic"], capture_output=True, text=True)
+    hsi, msi = images(pair_files)
+    fuse = ["fuse", str(hsi), str(msi), "-o", str(pair_files / "z.hdr")]
+    absent = ["fuse", str(pair_files / "absent.hdr"), *fuse[2:]]
+    bad = subprocess.run([*MAIN, *absent], capture_output=True, text=True)
     assert bad.returncode == 2
-    assert bad.stderr.startswith("error: unknown method 'magic'")
+    assert bad.stderr.startswith("error: ")
+    assert "absent.hdr: no such file" in bad.stderr
     assert bad.stdout == ""
     good = subprocess.run([*MAIN, *fuse, *QUICK, "--json"], capture_output=True, text=True)
     assert good.returncode == 0, good.stderr
@@ -373,11 +379,12 @@ def quick_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     from napari_hsfusion.engine import methods
 
     full = scene.demo_scene
-    monkeypatch.setattr(scene, "demo_scene", lambda: full(size=48, bands=16))
+    monkeypatch.setattr(scene, "demo_scene", lambda: full(size=32, bands=16))
     quick = dataclasses.replace(methods.get_method("args-diff"), default_preset="fast")
     monkeypatch.setitem(methods._METHODS, "args-diff", quick)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_demo")
 def test_demo(tmp_path: Path) -> None:
     from matplotlib import image
@@ -391,7 +398,7 @@ def test_demo(tmp_path: Path) -> None:
     names = {p.name for p in (tmp_path / "d").iterdir()}
     assert names == {"args-diff.hdr", "args-diff.img", "args-diff.json", "comparison.png"}
     cube = api.open_cube(said["files"]["cube"])
-    assert cube.shape == (16, 48, 48)
+    assert cube.shape == (16, 32, 32)
     record = json.loads(Path(said["files"]["record"]).read_text())
     assert record["record"] == json.loads(json.dumps(cube.attrs["record"]))
     picture = image.imread(said["files"]["figure"])
@@ -412,15 +419,14 @@ def test_demo_scenes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 @pytest.mark.parametrize("name", ["pavia_centre", "sandiego", "beach1", "jasper"])
 def test_real_scenes_from_files_agree_with_the_benchmark(
-    name: str, shared_data: Callable[[str], Path], tmp_path: Path
+    name: str,
+    bench_pair: Callable[[str], dict[str, Any]],
+    shared_data: Callable[[str], Path],
+    tmp_path: Path,
 ) -> None:
     """Files in, files out; an independent program scores the result alike."""
-    from test_api_simulate import load_pairs
-
-    shared_data("scenes")
-    pairs = load_pairs(shared_data("../bench/pairs.py"))
-    score = load_pairs(shared_data("../bench/score.py"))
-    wanted = pairs.remote_sensing_pair(*pairs.SCENES[name])
+    wanted = bench_pair(name)
+    score = load_program(shared_data("../bench/score.py"))
     api.save_cube(make_cube(wanted["Z"], wavelength=wanted["wavelengths"]), tmp_path / "ref.hdr")
     lines = ["band," + ",".join(f"b{k}" for k in range(len(wanted["R"])))]
     for k, row in enumerate(wanted["R"].T, start=1):
