@@ -358,9 +358,9 @@ def test_evaluate_masks_both_and_skips_bad_bands(
     tiny_scene: xr.DataArray, pair: api.SimulatedPair
 ) -> None:
     cube = api.fuse(pair.lr_hsi, pair.hr_msi, **QUICK)
-    plain = api.evaluate(tiny_scene, cube)
+    plain = api.evaluate(tiny_scene, cube, clip=False)
     assert plain["bands_used"] == 12
-    assert plain == api.evaluate(tiny_scene.values, cube.values, 4)
+    assert plain == api.evaluate(tiny_scene.values, cube.values, 4, clip=False)
     wanted = metrics.evaluate(tiny_scene.values, cube.values, 4)
     assert plain["psnr"] == pytest.approx(wanted["psnr"])
     spoilt = cube.copy(deep=True)
@@ -368,7 +368,7 @@ def test_evaluate_masks_both_and_skips_bad_bands(
     spoilt.values[5] = np.nan
     good = np.arange(12) != 3
     rest = [b for b in range(12) if b not in (3, 5)]
-    some = api.evaluate(tiny_scene, spoilt.assign_coords(good_band=("band", good)))
+    some = api.evaluate(tiny_scene, spoilt.assign_coords(good_band=("band", good)), clip=False)
     assert some["bands_used"] == 10
     wanted = metrics.evaluate(tiny_scene.values[rest], cube.values[rest], 4)
     assert some["psnr"] == pytest.approx(wanted["psnr"])
@@ -425,3 +425,18 @@ def test_estimated_responses(tiny_scene: xr.DataArray, srf3: np.ndarray) -> None
     half = y.copy(data=y.values * 0.5)
     blind = api.evaluate(scene, api.fuse(x, half, srf="estimate", **QUICK))["psnr"]
     assert blind > plain + 0.5 * (told - plain)
+
+
+def test_evaluate_counts_overshoot_as_the_ends_of_the_range() -> None:
+    """Values beyond the reference's range are clipped to it, unless asked otherwise."""
+    truth = np.random.default_rng(0).random((3, 16, 16))
+    guess = truth.copy()
+    guess[0, 0, 0], guess[1, 2, 2] = truth.max() + 1, -0.5
+    ends = truth.copy()
+    ends[0, 0, 0], ends[1, 2, 2] = truth.max(), 0.0
+    clipped = api.evaluate(truth, guess, 4)
+    assert clipped["clipped_values"] == 2
+    assert clipped["psnr"] == pytest.approx(api.evaluate(truth, ends, 4)["psnr"])
+    whole = api.evaluate(truth, guess, 4, clip=False)
+    assert whole["clipped_values"] == 0
+    assert whole["psnr"] < clipped["psnr"] - 1

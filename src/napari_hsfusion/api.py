@@ -116,6 +116,7 @@ def evaluate(
     scale: float | None = None,
     convention: str = "hsfusion",
     mask: Any = None,
+    clip: bool = True,
 ) -> dict[str, Any]:
     """Measure a cube against its reference.
 
@@ -130,13 +131,17 @@ def evaluate(
         ``hsfusion``, ``args-diff`` or ``emr-diff``.
     mask : array_like of bool, shape (H, W), optional
         True where a pixel is to be left out.
+    clip : bool
+        Whether values of the estimate beyond the reference's range (from its minimum,
+        or 0 if that is lower, to its maximum) count as the range's ends, as the
+        published evaluations do.
 
     Returns
     -------
     dict
         Of :func:`napari_hsfusion.metrics.evaluate`: ``psnr`` (dB), ``sam`` (degrees,
         or radians by the convention), ``ergas``, ``ssim``, ``uiqi`` and more; and
-        ``bands_used``, ``bands``.
+        ``bands_used``, ``bands``, ``clipped_values``.
 
     Raises
     ------
@@ -163,8 +168,19 @@ def evaluate(
         used &= np.isfinite(values).any(axis=(1, 2))
     if not used.any():
         raise PairError("reference and estimate: no band is good and has values in both")
-    measured = metrics.evaluate(first[used], second[used], scale, convention=convention, mask=mask)
-    return {**measured, "bands_used": int(used.sum()), "bands": int(used.size)}
+    first, second = first[used], second[used]
+    clipped = 0
+    if clip:
+        low, high = min(0.0, float(np.nanmin(first))), float(np.nanmax(first))
+        clipped = int(((second < low) | (second > high)).sum())
+        second = np.clip(second, low, high)
+    measured = metrics.evaluate(first, second, scale, convention=convention, mask=mask)
+    return {
+        **measured,
+        "bands_used": int(used.sum()),
+        "bands": int(used.size),
+        "clipped_values": clipped,
+    }
 
 
 def compare(
@@ -173,13 +189,14 @@ def compare(
     scale: float | None = None,
     convention: str = "hsfusion",
     mask: Any = None,
+    clip: bool = True,
 ) -> list[dict[str, Any]]:
     """Measure several cubes against one reference.
 
     Parameters
     ----------
     estimates : mapping of str to cube, array or path
-    reference, scale, convention, mask
+    reference, scale, convention, mask, clip
         As :func:`evaluate` takes them.
 
     Returns
@@ -194,6 +211,6 @@ def compare(
     """
     truth = as_image(reference, "reference")
     return [
-        {"name": name, **evaluate(truth, guess, scale, convention, mask)}
+        {"name": name, **evaluate(truth, guess, scale, convention, mask, clip)}
         for name, guess in estimates.items()
     ]

@@ -133,6 +133,10 @@ def evaluate(
     estimate_variable: Annotated[
         str | None, typer.Option(help="Variable of a MAT file that holds the estimate.")
     ] = None,
+    clip: Annotated[
+        bool,
+        typer.Option(help="Count values beyond the reference's range as the ends of the range."),
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a cube against its reference: PSNR, SAM, ERGAS, SSIM, UIQI."""
@@ -144,6 +148,7 @@ def evaluate(
             api.open_cube(estimate, variable=estimate_variable),
             scale,
             convention=convention,
+            clip=clip,
         )
     if as_json:
         print_json({"reference": reference, "estimate": estimate, **measured})
