@@ -82,6 +82,15 @@ def limited_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def threads_for(values: int) -> int | None:
+    """Return the CPU threads for :func:`limited_threads` on images of so many values.
+
+    One below a million: there several are no faster, and where another program
+    takes a core they wait for each other by spinning, many times slower than one.
+    """
+    return 1 if values < 1_000_000 else None
+
+
 def release(device: torch.device) -> None:
     """Give cached memory back, so that a failed or cancelled run leaves none behind."""
     gc.collect()

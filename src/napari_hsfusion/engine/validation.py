@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..params import ArgsDiffParams
 from .diffusion.proximal import BandView, Denoiser, proximal_steps
+from .events import CancelToken
 from .observation import Problem
 from .operators import SpatialDegradation
 from .subspace import average_map
@@ -59,7 +60,12 @@ def half_scale(problem: Problem) -> Problem | None:
 
 
 def choose_weight(
-    problem: Problem, basis: Tensor, denoiser: Denoiser, params: ArgsDiffParams, seed: int
+    problem: Problem,
+    basis: Tensor,
+    denoiser: Denoiser,
+    params: ArgsDiffParams,
+    seed: int,
+    cancel: CancelToken | None = None,
 ) -> float:
     """Weight of the learnt prior that fuses the pair best one octave down.
 
@@ -85,6 +91,8 @@ def choose_weight(
 
     found = {0.0: error(start)}
     for weight in WEIGHTS:
+        if cancel is not None:
+            cancel.check()
         *_, (coefficients, _) = proximal_steps(
             systems,
             start,

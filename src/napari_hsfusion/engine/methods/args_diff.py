@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...params import ARGS_DIFF_PRESETS, ArgsDiffParams
 from ..cost import args_diff_cost
+from ..device import limited_threads, threads_for
 from ..diffusion.proximal import BandView, Denoiser, proximal_steps
 from ..diffusion.published import sample_published
 from ..events import Event, Preview, Started, Step
@@ -44,7 +45,7 @@ def _published(
         "train spectral network": params.spectral_steps,
         "sample": params.T,
     }
-    yield Started("args-diff", stages, args_diff_cost(problem.x.shape, problem.y.shape, params))
+    yield Started("args-diff", stages, _cost(problem, params, context))
     spatial, spectral, loaded = yield from _networks(problem, params, context, generator, True)
     assert spectral is not None
     coefficients, basis = yield from sample_published(
@@ -62,16 +63,21 @@ def _proximal(
         "train spatial network": params.spatial_steps,
         "sample": params.levels,
     }
-    yield Started("args-diff", stages, args_diff_cost(problem.x.shape, problem.y.shape, params))
+    yield Started("args-diff", stages, _cost(problem, params, context))
     basis = spectral_basis(problem, params.dimensions)
-    start, systems = average_map(problem, basis, params.classes, params.partitions, context.seed)
+    threads = threads_for(params.dimensions * problem.y[0].numel())
+    with limited_threads(threads):
+        start, systems = average_map(
+            problem, basis, params.classes, params.partitions, context.seed
+        )
     yield Step("closed form", 1, 1)
     yield Preview("closed form", 1, 1, start, basis, problem.scale)
     network, _, loaded = yield from _networks(problem, params, context, generator, False)
     denoiser = Denoiser(network)
     weight = params.weight
     if weight is None:
-        weight = choose_weight(problem, basis, denoiser, params, context.seed)
+        with limited_threads(threads):
+            weight = choose_weight(problem, basis, denoiser, params, context.seed, context.cancel)
     context.cancel.check()
     view = BandView.choose(basis, start)
     coefficients: Tensor = start
@@ -86,7 +92,9 @@ def _proximal(
         low=params.sigma_low,
         iterations=params.iterations,
     )
-    for index, (coefficients, proposal) in enumerate(steps, start=1):
+    for index in range(1, params.levels + 1):
+        with limited_threads(threads):
+            coefficients, proposal = next(steps)
         moved = torch.linalg.vector_norm(proposal - coefficients)
         loss = float(moved / torch.linalg.vector_norm(coefficients))
         yield Step("sample", index, params.levels, loss)
@@ -94,6 +102,10 @@ def _proximal(
         context.cancel.check()
     record = {"dimensions": params.dimensions, "networks_loaded": loaded, "prior_weight": weight}
     return Outcome(coefficients, basis, record)
+
+
+def _cost(problem: Problem, params: ArgsDiffParams, context: Context) -> dict[str, float]:
+    return args_diff_cost(problem.x.shape, problem.y.shape, params, context.device)
 
 
 def _networks(

@@ -11,6 +11,7 @@ from collections.abc import Generator
 import torch
 
 from ...params import SUBSPACE_PRESETS, SubspaceParams
+from ..device import limited_threads, threads_for
 from ..events import Event, Preview, Started, Step
 from ..observation import Observation, Problem
 from ..subspace import choose_prior, resolve_dimensions, solve_map, spectral_basis
@@ -26,9 +27,10 @@ def _run(
     yield Step("prior", 1, 1)
     yield Preview("prior", 1, 1, prior.mean, basis, problem.scale)
     context.cancel.check()
-    coefficients, _, taken = solve_map(
-        problem, basis, prior, iterations=params.iterations, tolerance=params.tolerance
-    )
+    with limited_threads(threads_for(basis.shape[0] * problem.y[0].numel())):
+        coefficients, _, taken = solve_map(
+            problem, basis, prior, iterations=params.iterations, tolerance=params.tolerance
+        )
     yield Step("solve", 1, 1)
     yield Preview("solve", 1, 1, coefficients, basis, problem.scale)
     return Outcome(coefficients, basis, {"dimensions": len(basis), "iterations": taken})
