@@ -238,6 +238,15 @@ def test_cubes_scale_with_their_input() -> None:
         np.testing.assert_allclose(large / 4000, small, atol=2e-4)
 
 
+def test_published_output_is_limited_to_the_data_range() -> None:
+    """The published sampler's cube lies between zero and the pair's largest value."""
+    _, pair = observation()
+    cube = _run("published", pair)[-1].cube
+    top = max(np.abs(pair.x).max(), np.abs(pair.y).max())
+    assert cube.min() >= 0
+    assert cube.max() <= top * (1 + 1e-6)
+
+
 def test_networks_are_kept_and_taken_again(tmp_path: Path) -> None:
     """A second run with the folder trains nothing and gives the same cube."""
     _, pair = observation()

@@ -214,6 +214,21 @@ def test_energy_is_the_noise_gain(rng: np.random.Generator) -> None:
         assert spatial.energy() == pytest.approx(float(matrix.square().sum(1).mean()), rel=1e-10)
 
 
+def test_footprint_is_the_support(rng: np.random.Generator) -> None:
+    """A low-resolution pixel is marked exactly where a dense row has a weight on a marked pixel."""
+    marked = rng.random(SHAPE) > 0.97
+    for make in MAKERS.values():
+        spatial = make(SHAPE)
+        units = torch.eye(SHAPE[0] * SHAPE[1], dtype=torch.float64).reshape(-1, *SHAPE)
+        weights = spatial.forward(units).flatten(1).numpy().T
+        expected = (np.abs(weights[:, marked.ravel()]) > 1e-12).any(1)
+        got = spatial.footprint(marked)
+        assert (expected <= got.ravel()).all()
+        if len(spatial.terms) == 1:
+            np.testing.assert_array_equal(got.ravel(), expected)
+        assert not spatial.footprint(np.zeros(SHAPE, dtype=bool)).any()
+
+
 def test_degradation_commutes_with_the_basis(rng: np.random.Generator) -> None:
     """H(A x3 E) = H(A) x3 E."""
     a = torch.as_tensor(rng.random((3, *SHAPE)))

@@ -1,0 +1,1 @@
+"""Measurements of the package on real pairs: quality, time and memory."""

@@ -1,0 +1,48 @@
+"""``python -m benchmarks accuracy PAIRS -o RESULTS.json``: run a benchmark, keep its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def main() -> None:
+    """Benchmarks of napari-hsfusion; every one writes JSON with machine, versions and seed."""
+
+
+@app.command()
+def accuracy(
+    pairs: Annotated[Path, typer.Argument(help="Folder of simulated pairs, NAME.npz.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON file of the results.")],
+    scenes: Annotated[str, typer.Option(help="Names, separated by commas; all by default.")] = "",
+    runs: Annotated[
+        str, typer.Option(help="METHOD:PRESET, separated by commas.")
+    ] = "bicubic:default,subspace:default,subspace:classes,args-diff:fast,args-diff:balanced",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option()] = "auto",
+) -> None:
+    """Quality, seconds and peak memory of every method on every pair."""
+    from .accuracy import measure, write
+
+    names = scenes.split(",") if scenes else sorted(p.stem for p in pairs.glob("*.npz"))
+    rows = []
+    for name in names:
+        for run in runs.split(","):
+            method, _, preset = run.partition(":")
+            row = measure(pairs / f"{name}.npz", method, preset or None, seed, device)
+            rows.append(row)
+            typer.echo(
+                f"| {name} | {method} | {row['preset']} | {row['psnr']:.2f} | {row['sam']:.2f} | "
+                f"{row['ergas']:.2f} | {row['ssim']:.4f} | {row['seconds']:.1f} | "
+                f"{row['peak_bytes'] / 2**20:.0f} |"
+            )
+            write(out, rows, seed)
+
+
+if __name__ == "__main__":
+    app()
