@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-# Before anything loads an OpenMP runtime, for it reads these once. The problems here are
-# small: threads that spin while they wait for one another cost many times what they save
-# where the machine has anything else to do. Subprocesses inherit both.
+# Before anything loads OpenBLAS or an OpenMP runtime, for they read these once. The problems
+# here are small: threads that spin while they wait for one another cost many times what they
+# save where the machine has anything else to do. Subprocesses inherit both.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -22,6 +23,9 @@ from program import load_program
 from napari_hsfusion.cube import make_cube
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# pyproject.toml keeps pytest from loading this one itself, before the lines above
+pytest_plugins = ["napari.utils._testsupport"] if find_spec("napari") else []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
