@@ -15,10 +15,10 @@ import torch
 from small_pairs import CPU, observation, response, scene
 
 from napari_hsfusion.engine.events import CancelToken, Finished, Preview, Started, Step
-from napari_hsfusion.engine.methods import get_method, method_names
+from napari_hsfusion.engine.methods import base, get_method, method_names
 from napari_hsfusion.engine.observation import Observation
 from napari_hsfusion.engine.operators import SpatialDegradation, SpectralResponse
-from napari_hsfusion.errors import Cancelled, ParameterError
+from napari_hsfusion.errors import Cancelled, PairError, ParameterError
 from napari_hsfusion.params import Params
 
 QUICK = {
@@ -257,6 +257,9 @@ def test_networks_are_kept_and_taken_again(tmp_path: Path) -> None:
         assert not first[-1].record["networks_loaded"]
         assert second[-1].record["networks_loaded"]
         assert not any(isinstance(e, Step) and e.stage.startswith("train") for e in second)
+        assert not any(stage.startswith("train") for stage in second[0].stages)
+        assert second[0].estimate["training_seconds"] == 0 < first[0].estimate["training_seconds"]
+        assert first[-1].cube.tobytes() == second[-1].cube.tobytes()
 
 
 def test_networks_without_a_use_are_refused(tmp_path: Path) -> None:
@@ -274,6 +277,54 @@ def test_defaults_take_few_bands() -> None:
     params = method.params.from_settings(QUICK, base=method.presets["fast"])
     *_, finished = method.run(pair, params)
     assert finished.record["dimensions"] == 9
+
+
+def test_memory_is_released_when_nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the time memory is given back the run's own tensors are gone."""
+    seen: list[weakref.ref[torch.Tensor]] = []
+    alive: list[bool] = []
+    prepare = Observation.prepare
+
+    def spy(self: Observation, *args: Any) -> Any:
+        made = prepare(self, *args)
+        seen.append(weakref.ref(made.x))
+        return made
+
+    monkeypatch.setattr(Observation, "prepare", spy)
+    monkeypatch.setattr(base, "release", lambda _: alive.append(seen[-1]() is not None))
+    _, pair = observation()
+    _run("subspace", pair)
+    run = get_method("subspace").run(pair, _settings("subspace")[1])
+    next(run)
+    run.close()
+    assert alive == [False, False]
+
+
+def test_pairs_that_cannot_be_fused() -> None:
+    """An empty LR-HSI, or images that are nowhere valid together, are refused."""
+    _, pair = observation()
+    empty = Observation(pair.x * 0, pair.y, pair.spatial, pair.spectral)
+    with pytest.raises(PairError, match="LR-HSI is zero everywhere"):
+        _run("subspace", empty)
+    left = np.zeros((4, 6), dtype=bool)
+    left[:, :3] = True
+    with pytest.raises(PairError, match="no valid pixel of the HR-MSI lies on"):
+        Observation(
+            pair.x,
+            pair.y,
+            pair.spatial,
+            pair.spectral,
+            valid_x=left,
+            valid_y=~left.repeat(4, 0).repeat(4, 1),
+        )
+
+
+@pytest.mark.parametrize("name", ["subspace with classes", "proximal"])
+def test_a_constant_msi_has_one_class(name: str) -> None:
+    """Without contrast there is nothing to classify: one covariance serves."""
+    _, pair = observation()
+    flat = Observation(pair.x, np.full_like(pair.y, 0.2), pair.spatial, pair.spectral)
+    assert np.isfinite(_run(name, flat)[-1].cube).all()
 
 
 def test_estimates_are_given_before_the_run() -> None:

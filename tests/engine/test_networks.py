@@ -58,7 +58,7 @@ def _obtain(folder: Path | None = None, seed: int = 0, params: ArgsDiffParams = 
             spectral=True,
             highest=None,
             folder=folder,
-            generator=torch.Generator().manual_seed(seed),
+            seed=seed,
             device=CPU,
             dtype=torch.float64,
             cancel=CancelToken(),
@@ -210,7 +210,7 @@ def test_training_can_be_cancelled_at_any_step() -> None:
         spectral=True,
         highest=None,
         folder=None,
-        generator=torch.Generator(),
+        seed=0,
         device=CPU,
         dtype=torch.float64,
         cancel=token,
@@ -260,15 +260,19 @@ def test_spectra_are_pixels() -> None:
 def test_networks_are_saved_and_reused(tmp_path: Path) -> None:
     """A second run trains nothing and gets the same weights."""
     folder = tmp_path / "nets"
-    trained, (spatial, spectral, loaded) = _obtain(folder)
-    assert not loaded
+    trained, (spatial, spectral, origin) = _obtain(folder)
+    assert origin == {"networks_loaded": False}
     assert sorted(p.name for p in folder.iterdir()) == [
         "networks.json",
         "spatial.safetensors",
         "spectral.safetensors",
     ]
-    again, (spatial2, spectral2, loaded2) = _obtain(folder, seed=77)
-    assert loaded2
+    again, (spatial2, spectral2, origin) = _obtain(folder, seed=77)
+    assert origin == {
+        "networks_loaded": True,
+        "networks_seed": 0,
+        "networks_of_this_pair": True,
+    }
     assert len(trained) == 9
     assert again == []
     for first, second in ((spatial, spatial2), (spectral, spectral2)):
@@ -281,6 +285,8 @@ def test_saved_networks_that_do_not_fit(tmp_path: Path) -> None:
     _obtain(tmp_path)
     with pytest.raises(WeightsError, match="d = 3, this run needs 2"):
         _obtain(tmp_path, params=replace(SMALL, d=2))
+    with pytest.raises(WeightsError, match="spatial_steps = 4, this run needs 9"):
+        _obtain(tmp_path, params=replace(SMALL, spatial_steps=9))
     weights = tmp_path / "spatial.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
@@ -296,6 +302,25 @@ def test_saved_networks_that_do_not_fit(tmp_path: Path) -> None:
     header.write_text("{")
     with pytest.raises(WeightsError, match="cannot be read"):
         _obtain(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_training(tmp_path: Path) -> None:
+    """The error comes before the first step."""
+    blocked = tmp_path / "file"
+    blocked.write_text("here")
+    run = selflearning.obtain_networks(
+        problem(),
+        SMALL,
+        spectral=True,
+        highest=None,
+        folder=blocked / "nets",
+        seed=0,
+        device=CPU,
+        dtype=torch.float64,
+        cancel=CancelToken(),
+    )
+    with pytest.raises(WriteError, match="cannot be saved"):
+        next(run)
 
 
 def test_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

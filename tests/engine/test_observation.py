@@ -146,5 +146,5 @@ def test_wrong_pairs_are_named() -> None:
         Observation(o.x, o.y, o.spatial, o.spectral, valid_x=np.ones((2, 2), dtype=bool))
     with pytest.raises(PairError, match="no pixel has a value"):
         Observation(o.x * np.nan, o.y, o.spatial, o.spectral)
-    with pytest.raises(PairError, match="zero everywhere"):
+    with pytest.raises(PairError, match="LR-HSI is zero everywhere"):
         Observation(o.x * 0, o.y * 0, o.spatial, o.spectral).prepare(CPU, torch.float64)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import numpy as np
 import pytest
 import torch
-from small_pairs import problem
+from small_pairs import CPU, observation, problem, response, scene
 from torch import Tensor
 
 from napari_hsfusion.engine import subspace, validation
 from napari_hsfusion.engine.diffusion.proximal import BandView, Denoiser, proximal_steps
 from napari_hsfusion.engine.diffusion.schedules import exponential_schedule, time_of_noise
+from napari_hsfusion.engine.events import CancelToken, Started, Step
+from napari_hsfusion.engine.methods import get_method
+from napari_hsfusion.engine.observation import Observation
+from napari_hsfusion.engine.operators import SpatialDegradation, SpectralResponse
 from napari_hsfusion.params import ARGS_DIFF_PRESETS
 
 
@@ -114,8 +120,17 @@ def test_weight_zero_is_the_closed_form_and_large_the_proposal() -> None:
     assert float((ends[0.1] - start).abs().max()) > 1e-4
 
 
+def _chosen(run: Generator[Step, None, float]) -> tuple[list[Step], float]:
+    steps = []
+    while True:
+        try:
+            steps.append(next(run))
+        except StopIteration as stop:
+            return steps, stop.value
+
+
 def test_weight_is_chosen_by_what_it_gains(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A perfect prior gets weight, a misleading one none."""
+    """A perfect prior gets weight, a misleading one none; every weight is one step."""
     monkeypatch.setattr(validation, "_LEAST", 2)
     p = problem()
     basis = subspace.spectral_basis(p, 3)
@@ -127,19 +142,55 @@ def test_weight_is_chosen_by_what_it_gains(monkeypatch: pytest.MonkeyPatch) -> N
     start, _ = subspace.average_map(trial, basis, params.classes, params.partitions, 0)
     view = BandView.choose(basis, start)
     truth = view.to_state(torch.tensordot(basis, p.x, dims=1))
-    good = validation.choose_weight(p, basis, Denoiser(_Known(truth)), params, 0)
-    bad = validation.choose_weight(p, basis, Denoiser(_Known(-9 * truth - 30)), params, 0)
-    assert good >= 0.3
-    assert bad == 0.0
+    ends = {}
+    for name, known in (("good", truth), ("bad", -9 * truth - 30)):
+        steps, ends[name] = _chosen(
+            validation.choose_weight(
+                p, trial, basis, Denoiser(_Known(known)), params, 0, CancelToken()
+            )
+        )
+        assert [s.index for s in steps] == list(range(1, len(validation.WEIGHTS) + 1))
+    assert ends["good"] >= 0.3
+    assert ends["bad"] == 0.0
+
+
+def test_half_scale_masks_what_invalid_pixels_touch() -> None:
+    """An invalid pixel of either image is masked in the trial wherever it has a weight."""
+    z = scene(9, 72, 80)
+    spatial = SpatialDegradation.box(z.shape[1:], 4)
+    spectral = SpectralResponse(response())
+    x, y = spatial.forward(torch.as_tensor(z)), spectral.forward(torch.as_tensor(z))
+    valid_x, valid_y = np.ones((18, 20), dtype=bool), np.ones((72, 80), dtype=bool)
+    whole = validation.half_scale(Observation(x, y, spatial, spectral).prepare(CPU, torch.float64))
+    assert whole is not None
+    assert whole.mask_x is None
+    assert whole.mask_y is None
+    valid_x[12, 3] = False
+    valid_y[1, 2] = False
+    holed = Observation(x, y, spatial, spectral, valid_x, valid_y).prepare(CPU, torch.float64)
+    trial = validation.half_scale(holed)
+    assert trial is not None
+    assert trial.mask_x is not None
+    assert trial.mask_y is not None
+    hidden = {tuple(place) for place in (trial.mask_y == 0).nonzero().tolist()}
+    assert hidden == {(0, 0), (12, 3)}
+    # bicubic by two reaches two pixels to either side of a pair
+    low = {tuple(place) for place in (trial.mask_x == 0).nonzero().tolist()}
+    assert {(0, 0), (6, 1)} <= low
+    assert (4, 6) not in low
+    assert len(low) < 30
 
 
 def test_small_pairs_are_not_tried() -> None:
-    """Below 16 low-resolution pixels a side there is no trial, and no learnt prior."""
-    p = problem()
-    assert validation.half_scale(p) is None
-    basis = subspace.spectral_basis(p, 3)
-    params = ARGS_DIFF_PRESETS["balanced"]
-    assert validation.choose_weight(p, basis, Denoiser(_Known(p.x)), params, 0) == 0.0
+    """Below 16 low-resolution pixels a side there is no trial: nothing is trained for it."""
+    assert validation.half_scale(problem()) is None
+    _, pair = observation()
+    method = get_method("args-diff")
+    events = list(method.run(pair, method.presets["balanced"]))
+    started = events[0]
+    assert isinstance(started, Started)
+    assert dict(started.stages) == {"closed form": 1}
+    assert events[-1].record["prior_weight"] == 0.0
 
 
 def test_partitions_are_averaged_at_every_level() -> None:
@@ -164,4 +215,4 @@ def test_class_counts() -> None:
     """Around the count asked for, without repeats, at least one."""
     assert subspace.class_counts(8, 3) == [8, 6, 12]
     assert subspace.class_counts(8, 1) == [8]
-    assert subspace.class_counts(1, 5) == [1, 2]
+    assert subspace.class_counts(1, 5) == [1]

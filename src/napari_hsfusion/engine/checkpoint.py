@@ -42,6 +42,22 @@ def save_networks(
         raise WriteError(f"networks cannot be saved in {folder}: {error}") from error
 
 
+def prepare_folder(folder: Path) -> None:
+    """Make the folder, and find out now whether it can be written.
+
+    Raises
+    ------
+    WriteError
+        If it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / ".probe", b"")
+        (folder / ".probe").unlink()
+    except OSError as error:
+        raise WriteError(f"networks cannot be saved in {folder}: {error}") from error
+
+
 def has_networks(folder: Path) -> bool:
     """Whether the folder holds a complete set of saved networks."""
     return (folder / "networks.json").is_file()

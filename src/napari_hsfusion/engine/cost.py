@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from ..params import ArgsDiffParams
+from .device import threads_for
 from .nets.build import spatial_work, spectral_work
 from .training import SMALL_WORK
 
@@ -22,6 +23,7 @@ def args_diff_cost(
     y_shape: Sequence[int],
     params: ArgsDiffParams,
     device: torch.device | None = None,
+    train: bool = True,
 ) -> dict[str, float]:
     """Seconds and bytes that a run of ARGS-Diff is expected to take.
 
@@ -32,6 +34,8 @@ def args_diff_cost(
     params : ArgsDiffParams
     device : torch.device, optional
         The CPU by default.
+    train : bool
+        Whether the networks are trained, and not loaded.
 
     Returns
     -------
@@ -63,6 +67,10 @@ def args_diff_cost(
         solves = params.partitions * params.iterations * (2 if params.weight is None else 1)
         sampling = params.levels * (forward + solves * data)
         kept = 1
+    if not train:
+        training = 0.0
+    if device.type == "cpu" and params.sampler == "proximal":
+        threads = threads_for(d * pixels) or threads
     activations = (
         4.0 * params.spatial_base * max(12 * 3 * params.spatial_batch * side, 12 * kept * pixels)
     )

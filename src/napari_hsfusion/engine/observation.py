@@ -80,6 +80,8 @@ class Observation:
         self.valid_y = _valid(self.y, valid_y, "HR-MSI")
         self.noise_x = noise_x
         self.noise_y = noise_y
+        if not self.known().any():
+            raise PairError("no valid pixel of the HR-MSI lies on a valid pixel of the LR-HSI")
 
     def known(self) -> BoolArray:
         """Pixels (H, W) that both images cover: the others stay unknown in the result."""
@@ -92,8 +94,8 @@ class Observation:
         x = fill_invalid(self.x, self.valid_x)
         y = fill_invalid(self.y, self.valid_y)
         scale = float(max(np.abs(x).max(), np.abs(y).max()))
-        if scale <= 0:
-            raise PairError("both images are zero everywhere: there is nothing to fuse")
+        if not x.any():
+            raise PairError("the LR-HSI is zero everywhere: there is nothing to fuse")
         xt = torch.as_tensor(x / scale).to(device, dtype)
         yt = torch.as_tensor(y / scale).to(device, dtype)
         noise_x = self.noise_x

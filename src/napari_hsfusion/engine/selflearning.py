@@ -6,6 +6,7 @@ random; the spectral network sees pixel spectra of the LR-HSI (ARGS-Diff, Sec. 3
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -86,22 +87,37 @@ def spectrum_sampler(spectra: Tensor) -> Sampler:
     return sample
 
 
-def architecture(
+def requirements(
     params: ArgsDiffParams, problem: Problem, spectral: bool, highest: float | None
 ) -> dict[str, Any]:
-    """What saved networks must share with a pair, to be used on it."""
-    header: dict[str, Any] = {
+    """What saved networks must share with a run: architecture, bands and training."""
+    wanted: dict[str, Any] = {
         "method": "args-diff",
-        "d": params.dimensions,
-        "spatial_base": params.spatial_base,
-        "spatial_levels": params.spatial_levels,
-        "spatial_blocks": params.spatial_blocks,
         "msi_bands": len(problem.y),
         "highest_noise": highest,
+        **{
+            name: value
+            for name, value in params.to_record().items()
+            if name == "average" or name.startswith("spatial_")
+        },
+        "d": params.dimensions,
     }
     if spectral:
-        header["bands"] = len(problem.x)
-    return header
+        wanted["bands"] = len(problem.x)
+        wanted |= {
+            name: value
+            for name, value in params.to_record().items()
+            if name.startswith("spectral_")
+        }
+    return wanted
+
+
+def fingerprint(problem: Problem) -> str:
+    """Digest of the pair that networks were trained on."""
+    digest = hashlib.sha256()
+    for image in (problem.x, problem.y):
+        digest.update(image.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def obtain_networks(
@@ -111,31 +127,39 @@ def obtain_networks(
     spectral: bool,
     highest: float | None,
     folder: Path | None,
-    generator: torch.Generator,
+    seed: int,
     device: torch.device,
     dtype: torch.dtype,
     cancel: CancelToken,
-) -> Generator[Step, None, tuple[nn.Module, nn.Module | None, bool]]:
+) -> Generator[Step, None, tuple[nn.Module, nn.Module | None, dict[str, Any]]]:
     """Train both networks (or the spatial one alone), or load them from `folder`.
 
     Parameters
     ----------
     highest : float, optional
         Noise-to-signal ratio up to which the networks are trained; all times without.
+    folder : Path, optional
+        To load from, if it holds networks; else to save in, which is tried before
+        the training starts.
+    seed : int
+        Of the starting weights, the samples and the noise.
 
     Returns
     -------
     spatial, spectral : torch.nn.Module
         `spectral` is None if not asked for.
-    loaded : bool
-        Whether they came from `folder`; if not and it is given, they are saved there.
+    record : dict
+        JSON-able: ``networks_loaded``, and what loaded networks were trained on.
 
     Raises
     ------
     WeightsError
-        If the folder holds networks of another architecture or kind of pair.
+        If the folder holds networks of another architecture, kind of pair or training.
+    WriteError
+        If the folder cannot be written.
     """
-    wanted = architecture(params, problem, spectral, highest)
+    wanted = requirements(params, problem, spectral, highest)
+    generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
         nets: dict[str, nn.Module] = {"spatial": spatial_network(params)}
         if spectral:
@@ -143,10 +167,17 @@ def obtain_networks(
     for net in nets.values():
         initialise(net.to_empty(device="cpu"), generator)
     if folder is not None and checkpoint.has_networks(folder):
-        _expect_header(folder, wanted)
+        header = _expect_header(folder, wanted)
         for name, net in nets.items():
             nets[name] = checkpoint.load_network(folder, name, net.to(dtype)).to(device)
-        return nets["spatial"], nets.get("spectral"), True
+        origin = {
+            "networks_loaded": True,
+            "networks_seed": header.get("seed"),
+            "networks_of_this_pair": header.get("pair") == fingerprint(problem),
+        }
+        return nets["spatial"], nets.get("spectral"), origin
+    if folder is not None:
+        checkpoint.prepare_folder(folder)
     table = exponential_schedule(TIMES)
     if highest is not None:
         table = table[: time_of_noise(table, highest) + 2]
@@ -194,15 +225,17 @@ def obtain_networks(
             cancel=cancel,
         )
     if folder is not None:
-        checkpoint.save_networks(folder, nets, wanted)
-    return nets["spatial"], nets.get("spectral"), False
+        kept = {**wanted, "seed": seed, "pair": fingerprint(problem)}
+        checkpoint.save_networks(folder, nets, kept)
+    return nets["spatial"], nets.get("spectral"), {"networks_loaded": False}
 
 
-def _expect_header(folder: Path, wanted: dict[str, Any]) -> None:
+def _expect_header(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     header = checkpoint.read_header(folder)
     for key, value in wanted.items():
         if header.get(key) != value:
             raise WeightsError(
                 f"{folder}: the saved networks have {key} = {header.get(key)}, "
-                f"this run needs {value}"
+                f"this run needs {value}: give the same settings, or another folder"
             )
+    return header

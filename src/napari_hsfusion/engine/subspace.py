@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ..errors import ParameterError
+from .events import CancelToken
 from .observation import NormalEquations, Problem
 
 
@@ -139,8 +140,11 @@ def class_prior(problem: Problem, basis: Tensor, classes: int, seed: int) -> Gau
     detail = detail[:, usable]
     coarse = problem.spatial.forward(problem.y).flatten(1)[:, usable]
     features, fine = _whiten(coarse, problem.y.flatten(1))
+    classes = min(classes, len(np.unique(features, axis=0)))
+    if classes == 1:
+        return gaussian_prior(problem, basis)
     centres, labels = kmeans2(
-        features, min(classes, len(features)), minit="++", seed=np.random.default_rng(seed), iter=30
+        features, classes, minit="++", seed=np.random.default_rng(seed), iter=30
     )
     kept = [k for k in range(len(centres)) if (labels == k).any()]
     overall = detail @ detail.T / detail.shape[1]
@@ -178,7 +182,9 @@ def covariance_floor(problem: Problem) -> float:
 
 
 def class_counts(classes: int, partitions: int) -> list[int]:
-    """Class counts of `partitions` partitions around `classes`, without repeats."""
+    """Class counts of `partitions` partitions around `classes`; 1 stays alone."""
+    if classes == 1:
+        return [1]
     counts = [max(1, round(classes * factor)) for factor in _FACTORS[:partitions]]
     return list(dict.fromkeys(counts))
 
@@ -226,7 +232,12 @@ def solve_map(
 
 
 def average_map(
-    problem: Problem, basis: Tensor, classes: int, partitions: int, seed: int
+    problem: Problem,
+    basis: Tensor,
+    classes: int,
+    partitions: int,
+    seed: int,
+    cancel: CancelToken | None = None,
 ) -> tuple[Tensor, list[System]]:
     """Mean of the estimates under several partitions into classes.
 
@@ -241,6 +252,8 @@ def average_map(
     """
     solutions, systems = [], []
     for count in class_counts(classes, partitions):
+        if cancel is not None:
+            cancel.check()
         prior = choose_prior(problem, basis, count, seed)
         solution, system, _ = solve_map(problem, basis, prior)
         solutions.append(solution)

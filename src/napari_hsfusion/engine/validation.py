@@ -8,13 +8,16 @@ protocol, Wald, Ranchin and Mangolini, PE&RS 63:691, 1997).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Generator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..params import ArgsDiffParams
+from .device import limited_threads
 from .diffusion.proximal import BandView, Denoiser, proximal_steps
-from .events import CancelToken
+from .events import CancelToken, Step
 from .observation import Problem
 from .operators import SpatialDegradation
 from .subspace import average_map
@@ -41,11 +44,18 @@ def half_scale(problem: Problem) -> Problem | None:
     fine = problem.spatial.forward(problem.y)[:, :h, :w]
     coarse = down.forward(problem.x[:, :h, :w].contiguous())
     mask_y = mask_x = None
-    if problem.mask_x is not None:
-        mask_y = problem.mask_x[:h, :w].contiguous()
-        mask_x = (down.forward(mask_y) > 0.999).to(mask_y.dtype)
-        if not bool(mask_x.any()):
+    if problem.mask_x is not None or problem.mask_y is not None:
+        usable = np.ones(problem.x.shape[-2:], dtype=bool)
+        if problem.mask_x is not None:
+            usable &= problem.mask_x.cpu().numpy() > 0
+        if problem.mask_y is not None:
+            usable &= ~problem.spatial.footprint(problem.mask_y.cpu().numpy() == 0)
+        fine_valid = usable[:h, :w]
+        coarse_valid = ~down.footprint(~fine_valid)
+        if not coarse_valid.any():
             return None
+        mask_y = torch.as_tensor(fine_valid).to(fine)
+        mask_x = torch.as_tensor(coarse_valid).to(fine)
     energy = problem.spatial.energy()
     return dataclasses.replace(
         problem,
@@ -61,24 +71,43 @@ def half_scale(problem: Problem) -> Problem | None:
 
 def choose_weight(
     problem: Problem,
+    trial: Problem,
     basis: Tensor,
     denoiser: Denoiser,
     params: ArgsDiffParams,
     seed: int,
-    cancel: CancelToken | None = None,
-) -> float:
+    cancel: CancelToken,
+    threads: int | None = None,
+) -> Generator[Step, None, float]:
     """Weight of the learnt prior that fuses the pair best one octave down.
+
+    Parameters
+    ----------
+    problem : Problem
+    trial : Problem
+        What :func:`half_scale` made of it.
+    basis : Tensor, shape (d, C)
+    denoiser : Denoiser
+    params : ArgsDiffParams
+        Of the proximal sampler.
+    seed : int
+    cancel : CancelToken
+    threads : int, optional
+        CPU threads, if fewer than torch's own setting.
+
+    Yields
+    ------
+    Step
+        One a weight, its loss the squared error relative to the closed form's.
 
     Returns
     -------
     float
         The largest of :data:`WEIGHTS` that is as good as the best; 0 where none is as
-        good as the closed form, or the pair is too small to tell.
+        good as the closed form.
     """
-    trial = half_scale(problem)
-    if trial is None:
-        return 0.0
-    start, systems = average_map(trial, basis, params.classes, params.partitions, seed)
+    with limited_threads(threads):
+        start, systems = average_map(trial, basis, params.classes, params.partitions, seed, cancel)
     view = BandView.choose(basis, start)
     truth = problem.x[:, : start.shape[-2], : start.shape[-1]]
     target = torch.tensordot(basis, truth, dims=1)
@@ -90,20 +119,21 @@ def choose_weight(
         return float(difference.double().square().sum())
 
     found = {0.0: error(start)}
-    for weight in WEIGHTS:
-        if cancel is not None:
-            cancel.check()
-        *_, (coefficients, _) = proximal_steps(
-            systems,
-            start,
-            view,
-            denoiser,
-            weight=weight,
-            levels=params.levels,
-            high=params.sigma_high,
-            low=params.sigma_low,
-            iterations=params.iterations,
-        )
+    for index, weight in enumerate(WEIGHTS, start=1):
+        cancel.check()
+        with limited_threads(threads):
+            *_, (coefficients, _) = proximal_steps(
+                systems,
+                start,
+                view,
+                denoiser,
+                weight=weight,
+                levels=params.levels,
+                high=params.sigma_high,
+                low=params.sigma_low,
+                iterations=params.iterations,
+            )
         found[weight] = error(coefficients)
+        yield Step("weigh prior", index, len(WEIGHTS), found[weight] / (found[0.0] or 1.0))
     limit = _AS_GOOD * min(found.values())
     return max(weight for weight, value in found.items() if value <= limit)

@@ -154,7 +154,7 @@ class ArgsDiffParams(Params):
     classes: int = param(
         8,
         "Classes of the HR-MSI, each with a detail covariance of its own in the closed-form "
-        "prior; 1 uses one covariance.",
+        "prior; 1 uses one covariance, and then one partition.",
         low=1,
         high=64,
         unit="classes",

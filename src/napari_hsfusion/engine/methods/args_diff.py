@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...params import ARGS_DIFF_PRESETS, ArgsDiffParams
+from ..checkpoint import has_networks
 from ..cost import args_diff_cost
 from ..device import limited_threads, threads_for
 from ..diffusion.proximal import BandView, Denoiser, proximal_steps
@@ -23,68 +25,80 @@ from ..events import Event, Preview, Started, Step
 from ..observation import Problem
 from ..selflearning import obtain_networks
 from ..subspace import average_map, resolve_dimensions, spectral_basis
-from ..validation import choose_weight
+from ..validation import WEIGHTS, choose_weight, half_scale
 from .base import Context, Method, Outcome
 
 
 def _run(
     problem: Problem, params: ArgsDiffParams, context: Context
 ) -> Generator[Event, None, Outcome]:
-    generator = torch.Generator().manual_seed(context.seed)
     params = replace(params, d=resolve_dimensions(problem, params.d))
     if params.sampler == "published":
-        return (yield from _published(problem, params, context, generator))
-    return (yield from _proximal(problem, params, context, generator))
+        return (yield from _published(problem, params, context))
+    return (yield from _proximal(problem, params, context))
 
 
 def _published(
-    problem: Problem, params: ArgsDiffParams, context: Context, generator: torch.Generator
+    problem: Problem, params: ArgsDiffParams, context: Context
 ) -> Generator[Event, None, Outcome]:
-    stages = {
-        "train spatial network": params.spatial_steps,
-        "train spectral network": params.spectral_steps,
-        "sample": params.T,
-    }
-    yield Started("args-diff", stages, _cost(problem, params, context))
-    spatial, spectral, loaded = yield from _networks(problem, params, context, generator, True)
+    train = not _saved(context)
+    stages = {"sample": params.T}
+    if train:
+        stages = {
+            "train spatial network": params.spatial_steps,
+            "train spectral network": params.spectral_steps,
+            **stages,
+        }
+    yield Started("args-diff", stages, _cost(problem, params, context, train))
+    spatial, spectral, origin = yield from _networks(problem, params, context, True)
     assert spectral is not None
+    # a stream of its own: the noise is the same whether the networks are new or loaded
+    generator = torch.Generator().manual_seed((context.seed + _STREAM) % 2**63)
     coefficients, basis = yield from sample_published(
         problem, spatial, spectral, params, generator, context.cancel
     )
-    record = {"dimensions": params.dimensions, "networks_loaded": loaded}
+    record = {"dimensions": params.dimensions, **origin}
     return Outcome(coefficients, basis, record, limits=(0.0, 1.0))
 
 
 def _proximal(
-    problem: Problem, params: ArgsDiffParams, context: Context, generator: torch.Generator
+    problem: Problem, params: ArgsDiffParams, context: Context
 ) -> Generator[Event, None, Outcome]:
-    stages = {
-        "closed form": 1,
-        "train spatial network": params.spatial_steps,
-        "sample": params.levels,
-    }
-    yield Started("args-diff", stages, _cost(problem, params, context))
+    trial = half_scale(problem) if params.weight is None else None
+    learnt = trial is not None or bool(params.weight)
+    train = learnt and not _saved(context)
+    stages = {"closed form": 1}
+    if train:
+        stages["train spatial network"] = params.spatial_steps
+    if trial is not None:
+        stages["weigh prior"] = len(WEIGHTS)
+    if learnt:
+        stages["sample"] = params.levels
+    yield Started("args-diff", stages, _cost(problem, params, context, train))
     basis = spectral_basis(problem, params.dimensions)
     threads = threads_for(params.dimensions * problem.y[0].numel())
     with limited_threads(threads):
         start, systems = average_map(
-            problem, basis, params.classes, params.partitions, context.seed
+            problem, basis, params.classes, params.partitions, context.seed, context.cancel
         )
     yield Step("closed form", 1, 1)
     yield Preview("closed form", 1, 1, start, basis, problem.scale)
-    network, _, loaded = yield from _networks(problem, params, context, generator, False)
+    record: dict[str, Any] = {"dimensions": params.dimensions, "prior_weight": 0.0}
+    if not learnt:
+        return Outcome(start, basis, record)
+    network, _, origin = yield from _networks(problem, params, context, False)
     denoiser = Denoiser(network)
     weight = params.weight
-    if weight is None:
-        with limited_threads(threads):
-            weight = choose_weight(problem, basis, denoiser, params, context.seed, context.cancel)
-    context.cancel.check()
-    view = BandView.choose(basis, start)
+    if trial is not None:
+        weight = yield from choose_weight(
+            problem, trial, basis, denoiser, params, context.seed, context.cancel, threads
+        )
+    assert weight is not None
     coefficients: Tensor = start
     steps = proximal_steps(
         systems,
         start,
-        view,
+        BandView.choose(basis, start),
         denoiser,
         weight=weight,
         levels=params.levels,
@@ -93,41 +107,43 @@ def _proximal(
         iterations=params.iterations,
     )
     for index in range(1, params.levels + 1):
+        context.cancel.check()
         with limited_threads(threads):
             coefficients, proposal = next(steps)
         moved = torch.linalg.vector_norm(proposal - coefficients)
         loss = float(moved / torch.linalg.vector_norm(coefficients))
         yield Step("sample", index, params.levels, loss)
         yield Preview("sample", index, params.levels, coefficients, basis, problem.scale)
-        context.cancel.check()
-    record = {"dimensions": params.dimensions, "networks_loaded": loaded, "prior_weight": weight}
-    return Outcome(coefficients, basis, record)
+    return Outcome(coefficients, basis, {**record, **origin, "prior_weight": weight})
 
 
-def _cost(problem: Problem, params: ArgsDiffParams, context: Context) -> dict[str, float]:
-    return args_diff_cost(problem.x.shape, problem.y.shape, params, context.device)
+def _saved(context: Context) -> bool:
+    return context.networks is not None and has_networks(context.networks)
+
+
+def _cost(
+    problem: Problem, params: ArgsDiffParams, context: Context, train: bool
+) -> dict[str, float]:
+    return args_diff_cost(problem.x.shape, problem.y.shape, params, context.device, train)
 
 
 def _networks(
-    problem: Problem,
-    params: ArgsDiffParams,
-    context: Context,
-    generator: torch.Generator,
-    spectral: bool,
-) -> Generator[Step, None, tuple[torch.nn.Module, torch.nn.Module | None, bool]]:
+    problem: Problem, params: ArgsDiffParams, context: Context, spectral: bool
+) -> Generator[Step, None, tuple[torch.nn.Module, torch.nn.Module | None, dict[str, Any]]]:
     return obtain_networks(
         problem,
         params,
         spectral=spectral,
         highest=None if spectral else _MARGIN * params.sigma_high,
         folder=context.networks,
-        generator=generator,
+        seed=context.seed,
         device=context.device,
         dtype=context.dtype,
         cancel=context.cancel,
     )
 
 
+_STREAM = 0x5EED
 _MARGIN = 2.0  # the network is trained to twice the noise it will be asked to remove
 
 

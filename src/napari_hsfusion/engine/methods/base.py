@@ -118,26 +118,32 @@ class Method(Generic[P]):
         device = device or torch.device("cpu")
         context = Context(seed, device, dtype, networks, cancel or CancelToken())
         try:
-            context.cancel.check()
-            problem = observation.prepare(device, dtype)
-            outcome = yield from self.runner(problem, params, context)
-            cube = compose(outcome, problem.scale)
-            cube[:, ~observation.known()] = np.nan
-            record = {
-                "method": self.name,
-                "parameters": params.to_record(),
-                "seed": seed,
-                "dtype": str(dtype).removeprefix("torch."),
-                **describe_device(device),
-                "versions": versions(),
-                "scale": problem.scale,
-                "noise_x": problem.sigma_x * problem.scale,
-                "noise_y": problem.sigma_y * problem.scale,
-                **outcome.record,
-            }
-            yield Finished(cube, record)
+            yield (yield from self._execute(observation, params, context))
         finally:
             release(device)
+
+    def _execute(
+        self, observation: Observation, params: P, context: Context
+    ) -> Generator[Event, None, Finished]:
+        """Run in a frame of its own, so that its tensors are gone when memory is released."""
+        context.cancel.check()
+        problem = observation.prepare(context.device, context.dtype)
+        outcome = yield from self.runner(problem, params, context)
+        cube = compose(outcome, problem.scale)
+        cube[:, ~observation.known()] = np.nan
+        record = {
+            "method": self.name,
+            "parameters": params.to_record(),
+            "seed": context.seed,
+            "dtype": str(context.dtype).removeprefix("torch."),
+            **describe_device(context.device),
+            "versions": versions(),
+            "scale": problem.scale,
+            "noise_x": problem.sigma_x * problem.scale,
+            "noise_y": problem.sigma_y * problem.scale,
+            **outcome.record,
+        }
+        return Finished(cube, record)
 
 
 def compose(outcome: Outcome, scale: float) -> np.ndarray:
