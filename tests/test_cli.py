@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -282,6 +283,116 @@ def test_unwritable_output_is_found_before_the_run(pair_files: Path) -> None:
     for command in (["demo", "--out", plain], [*simulate, plain]):
         assert "cannot be created" in refused(*command)
     assert plain.read_text() == "a regular file"
+
+
+def test_no_output_replaces_a_file_of_an_input(pair_files: Path) -> None:
+    """An ENVI image is two files, and a link is the file it leads to."""
+    hsi, msi = images(pair_files)
+    (pair_files / "link.tif").symlink_to(msi)
+    before = {p: p.read_bytes() for p in pair_files.rglob("*") if p.is_file()}
+    for source, out in (
+        (hsi.with_suffix(".img"), hsi),
+        (hsi, pair_files / "link.tif"),
+        (hsi, hsi.parent / ".." / "pair" / "lr_hsi.hdr"),
+    ):
+        assert "is an input" in refused("fuse", source, msi, *QUICK, "-o", out)
+    for name in ("lr_hsi.hdr", "lr_hsi.img", "hr_msi.tif"):
+        text = refused(
+            *("simulate", pair_files / "pair" / name, "--srf", pair_files / "srf.csv"),
+            *("-o", pair_files / "pair"),
+        )
+        assert "is an input" in text
+    text = refused("simulate", pair_files / "ref.hdr", "--srf", "srf.csv", "-o", pair_files)
+    assert "no such" in text
+    text = refused(
+        *("simulate", pair_files / "ref.hdr", "--srf", pair_files / "srf.csv"), "-o", pair_files
+    )
+    assert "is an input" in text
+    assert before == {p: p.read_bytes() for p in pair_files.rglob("*") if p.is_file()}
+
+
+def tree(folder: Path) -> dict[Path, bytes | None]:
+    return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("moment", ["writing", "moving"])
+@pytest.mark.parametrize("blow", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("there", [False, True])
+def test_simulate_writes_all_or_nothing(
+    there: bool,
+    blow: BaseException,
+    moment: str,
+    scene_files: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = scene_files / "deep" / "pair"
+    simulate = ["simulate", scene_files / "ref.hdr", "--srf", scene_files / "srf.csv", "-o", out]
+    if there:
+        ok(*simulate, "--seed", 1)
+        (out / "mine.txt").write_text("kept")
+        (out / "hr_msi.tif").unlink()
+    before = tree(scene_files)
+
+    def strike(*_: object) -> None:
+        raise blow
+
+    if moment == "writing":
+        monkeypatch.setattr("napari_hsfusion.sensors.srf.save_response_csv", strike)
+    else:
+        real, moved = os.replace, []
+
+        def replace(source: Path, target: Path) -> None:
+            if Path(target).parent == out and ".hsfusion-" not in Path(target).name:
+                moved.append(target)
+                if len(moved) == 3:
+                    strike()
+            real(source, target)
+
+        monkeypatch.setattr(os, "replace", replace)
+    done = call(*simulate)
+    assert done.exit_code == (130 if isinstance(blow, KeyboardInterrupt) else 2), done.exception
+    said = "interrupted\n" if done.exit_code == 130 else "No space left on device"
+    assert done.stderr == said if done.exit_code == 130 else said in done.stderr
+    monkeypatch.undo()
+    assert tree(scene_files) == before
+
+
+def test_demo_interrupted_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_hsfusion import figures, scene
+    from napari_hsfusion.cli import _demo
+
+    def strike(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    full = scene.demo_scene
+    monkeypatch.setattr(scene, "demo_scene", lambda: full(size=48, bands=16))
+    monkeypatch.setattr(_demo, "_order", lambda _: ["bicubic"])
+    monkeypatch.setattr(_demo, "SHOWN", "bicubic")
+    monkeypatch.setattr(figures, "save_png", strike)
+    done = call("demo", "--out", tmp_path / "d", "--device", "cpu")
+    assert done.exit_code == 130, (done.stderr, done.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_fuse_says_what_it_keeps(
+    pair_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = pair_files / "networks"
+    networks.mkdir()
+    (networks / "older.txt").write_text("was there")
+
+    def strike(*_: object, **__: object) -> None:
+        (networks / "spatial.pt").write_bytes(b"weights")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_hsfusion.cli._fuse.run_method", strike)
+    fuse = ["fuse", *images(pair_files), *QUICK, "-o", pair_files / "z.hdr"]
+    done = call(*fuse, "--networks", networks)
+    assert done.exit_code == 130
+    words = "".join(done.stderr.splitlines()[-1:])
+    assert words == f"interrupted: kept {networks / 'spatial.pt'}"
+    (networks / "spatial.pt").unlink()
+    assert call(*fuse).stderr.splitlines()[-1] == "interrupted"
 
 
 def test_simulate_refuses(scene_files: Path) -> None:

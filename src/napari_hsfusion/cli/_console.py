@@ -52,6 +52,7 @@ def reporting(command: Callable[P, T]) -> Callable[P, T]:
     """Turn the package's errors into a line on stderr and an exit code.
 
     Bad input ends with exit code 2, Ctrl-C with 130; neither shows a traceback.
+    An interruption that carries a text has it printed.
     """
 
     @functools.wraps(command)
@@ -63,7 +64,8 @@ def reporting(command: Callable[P, T]) -> Callable[P, T]:
             stderr().print(str(error), markup=False)
             raise typer.Exit(BAD_INPUT) from error
         except KeyboardInterrupt as stop:
-            stderr().print("interrupted: nothing was written")
+            kept = "; ".join(str(a) for a in stop.args)
+            stderr().print(f"interrupted: {kept}" if kept else "interrupted", markup=False)
             raise typer.Exit(INTERRUPTED) from stop
 
     return wrapped

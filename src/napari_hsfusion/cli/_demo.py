@@ -10,7 +10,6 @@ import typer
 
 from ..errors import ParameterError
 from ._console import (
-    make_output_folder,
     noted_warnings,
     peak_memory,
     print_json,
@@ -21,6 +20,7 @@ from ._console import (
     write_json,
 )
 from ._fuse import run_method
+from ._outputs import staged
 from ._report import JsonOption, measures_table
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SCENES = ("generated", "indian-pines")
 PINES_RESPONSE = "landsat-8:B2,B3,B4,B5,B6,B7"
 SHOWN = "args-diff"
+FILES = {"cube": f"{SHOWN}.hdr", "record": f"{SHOWN}.json", "figure": "comparison.png"}
 CONVENTION = "hsfusion"
 SCALE = 4
 SNR_DB = 35.0
@@ -54,51 +55,47 @@ def demo(
 
     resolve_device(device)
     reference, srf, unit = _scene(scene)
-    make_output_folder(out)
     begun = time.perf_counter()
     notes = stderr()
-    pair = api.simulate(reference, SCALE, "bicubic", srf, SNR_DB, seed, crop=True)
-    rows_used, columns_used = pair.hr_msi.shape[1:]
-    reference = reference.isel(y=slice(0, rows_used), x=slice(0, columns_used))
-    notes.print(
-        f"scene {scene}: {_size(reference)}; observed as {_size(pair.lr_hsi)} and "
-        f"{_size(pair.hr_msi)}, bicubic x{SCALE}, {SNR_DB:g} dB",
-        markup=False,
-    )
-    fused: dict[str, xr.DataArray] = {}
-    rows: list[dict[str, Any]] = []
-    for method in _order(api.methods()):
-        run = run_method(pair.lr_hsi, pair.hr_msi, method=method, seed=seed, device=device)
-        with noted_warnings():
-            measured = api.evaluate(reference, run.cube, SCALE, convention=CONVENTION)
-        fused[method] = run.cube
-        rows.append({"name": method, "seconds": run.seconds, **measured})
+    paths = {key: out / name for key, name in FILES.items()}
+    with staged(out, FILES.values()) as stage:
+        pair = api.simulate(reference, SCALE, "bicubic", srf, SNR_DB, seed, crop=True)
+        rows_used, columns_used = pair.hr_msi.shape[1:]
+        reference = reference.isel(y=slice(0, rows_used), x=slice(0, columns_used))
+        notes.print(
+            f"scene {scene}: {_size(reference)}; observed as {_size(pair.lr_hsi)} and "
+            f"{_size(pair.hr_msi)}, bicubic x{SCALE}, {SNR_DB:g} dB",
+            markup=False,
+        )
+        fused: dict[str, xr.DataArray] = {}
+        rows: list[dict[str, Any]] = []
+        for method in _order(api.methods()):
+            run = run_method(pair.lr_hsi, pair.hr_msi, method=method, seed=seed, device=device)
+            with noted_warnings():
+                measured = api.evaluate(reference, run.cube, SCALE, convention=CONVENTION)
+            fused[method] = run.cube
+            rows.append({"name": method, "seconds": run.seconds, **measured})
 
-    paths = {
-        "cube": out / f"{SHOWN}.hdr",
-        "record": out / f"{SHOWN}.json",
-        "figure": out / "comparison.png",
-    }
-    document = {
-        "scene": scene,
-        "shape": list(reference.shape),
-        "observation": pair.record,
-        "convention": CONVENTION,
-        "rows": rows,
-        "record": fused[SHOWN].attrs["record"],
-    }
-    figure = comparison_figure(
-        reference,
-        fused,
-        captions={row["name"]: f"{row['psnr']:.2f} dB, {row['sam']:.2f}°" for row in rows},
-        observed=(("LR-HSI", pair.lr_hsi), ("HR-MSI", pair.hr_msi)),
-        title=f"{scene} scene, x{SCALE}, {SNR_DB:g} dB: PSNR and SAM by the {CONVENTION} "
-        "convention",
-        unit=unit,
-    )
-    api.save_cube(fused[SHOWN], paths["cube"])
-    write_json(paths["record"], document)
-    save_png(figure, paths["figure"])
+        document = {
+            "scene": scene,
+            "shape": list(reference.shape),
+            "observation": pair.record,
+            "convention": CONVENTION,
+            "rows": rows,
+            "record": fused[SHOWN].attrs["record"],
+        }
+        figure = comparison_figure(
+            reference,
+            fused,
+            captions={row["name"]: f"{row['psnr']:.2f} dB, {row['sam']:.2f}°" for row in rows},
+            observed=(("LR-HSI", pair.lr_hsi), ("HR-MSI", pair.hr_msi)),
+            title=f"{scene} scene, x{SCALE}, {SNR_DB:g} dB: PSNR and SAM by the {CONVENTION} "
+            "convention",
+            unit=unit,
+        )
+        api.save_cube(fused[SHOWN], stage / FILES["cube"])
+        write_json(stage / FILES["record"], document)
+        save_png(figure, stage / FILES["figure"])
     total = time.perf_counter() - begun
     if as_json:
         print_json(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import FormatError, WriteError
+from ..errors import FormatError
 from ._console import (
     ProgressBars,
     check_output_file,
@@ -25,6 +25,7 @@ from ._console import (
     say,
     stderr,
 )
+from ._outputs import check_no_input, naming_what_stays
 from ._report import JsonOption
 from ._simulate import FILES
 
@@ -123,29 +124,28 @@ def fuse(
 
     changes = parse_settings(settings or [])
     check_output_file(out, OUTPUT_SUFFIXES)
-    for source in (hsi, msi):
-        if out.resolve() == source.resolve():
-            raise WriteError(f"{out}: is an input; choose another name for the output")
     lr_hsi = api.open_cube(hsi, variable=hsi_variable)
     hr_msi = api.open_cube(msi, variable=msi_variable)
+    check_no_input([out], cubes=(hsi, msi), others=(psf, srf))
     observation = _observation_beside(msi, lr_hsi, hr_msi, psf, srf)
     if observation:
         lr_hsi = lr_hsi.assign_attrs(observation=observation)
         hr_msi = hr_msi.assign_attrs(observation=observation)
-    run = run_method(
-        lr_hsi,
-        hr_msi,
-        method=method,
-        preset=preset,
-        scale=scale,
-        psf=psf,
-        srf=srf,
-        seed=seed,
-        device=device,
-        networks=networks,
-        params=changes,
-    )
-    api.save_cube(run.cube, out)
+    with naming_what_stays(networks):
+        run = run_method(
+            lr_hsi,
+            hr_msi,
+            method=method,
+            preset=preset,
+            scale=scale,
+            psf=psf,
+            srf=srf,
+            seed=seed,
+            device=device,
+            networks=networks,
+            params=changes,
+        )
+        api.save_cube(run.cube, out)
     used = peak_memory()
     if as_json:
         print_json(

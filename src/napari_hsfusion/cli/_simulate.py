@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ._console import make_output_folder, print_json, reporting, say, stderr, write_json
+from ._console import print_json, reporting, say, stderr, write_json
+from ._outputs import check_no_input, staged
 from ._report import JsonOption
 
 FILES = {
@@ -53,21 +54,23 @@ def simulate(
     from .. import api
     from ..sensors.srf import save_response_csv
 
-    make_output_folder(out)
-    pair = api.simulate(
-        api.open_cube(reference, variable=variable),
-        scale=scale,
-        psf=psf,
-        srf=srf,
-        snr_db=None if no_noise else snr,
-        seed=seed,
-        crop=crop,
-    )
+    cube = api.open_cube(reference, variable=variable)
     paths = {key: out / name for key, name in FILES.items()}
-    api.save_cube(pair.lr_hsi, paths["lr_hsi"])
-    api.save_cube(pair.hr_msi, paths["hr_msi"])
-    save_response_csv(pair.response, paths["srf"])
-    write_json(paths["observation"], pair.record)
+    check_no_input(paths.values(), cubes=[reference], others=(srf, psf))
+    with staged(out, FILES.values()) as stage:
+        pair = api.simulate(
+            cube,
+            scale=scale,
+            psf=psf,
+            srf=srf,
+            snr_db=None if no_noise else snr,
+            seed=seed,
+            crop=crop,
+        )
+        api.save_cube(pair.lr_hsi, stage / FILES["lr_hsi"])
+        api.save_cube(pair.hr_msi, stage / FILES["hr_msi"])
+        save_response_csv(pair.response, stage / FILES["srf"])
+        write_json(stage / FILES["observation"], pair.record)
     if as_json:
         print_json(
             {

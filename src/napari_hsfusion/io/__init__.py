@@ -6,14 +6,22 @@ they need, are imported when a file of that format is met.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["SUFFIXES", "open_cube", "save_cube", "sniff"]
+__all__ = [
+    "SUFFIXES",
+    "files_read",
+    "files_written",
+    "open_cube",
+    "replace_together",
+    "save_cube",
+    "sniff",
+]
 
 #: Extensions of each format that is written; ENVI data files may have any, or none.
 SUFFIXES: dict[str, tuple[str, ...]] = {
@@ -41,6 +49,51 @@ def sniff(path: str | Path) -> str | None:
     from .sniffing import sniff as look
 
     return look(path)
+
+
+def files_read(path: str | Path) -> tuple[Path, ...]:
+    """Every file that :func:`open_cube` reads for a path: of ENVI, header and data.
+
+    Raises
+    ------
+    FormatError
+        If one of an ENVI image's two files is not found.
+    """
+    path = Path(path).expanduser()
+    if sniff(path) != "envi":
+        return (path,)
+    from .envi import envi_files
+
+    return envi_files(path)
+
+
+def files_written(path: str | Path) -> tuple[Path, ...]:
+    """Every file that :func:`save_cube` writes for a path: of ENVI, header and data."""
+    path = Path(path).expanduser()
+    if _by_suffix(path) != "envi":
+        return (path,)
+    from .envi_write import envi_paths
+
+    return envi_paths(path)
+
+
+def replace_together(written: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Move written files to their places: all of them, or none.
+
+    Parameters
+    ----------
+    written, targets : sequence of Path
+        Pair by pair on one file system. A target that is a symbolic link stays
+        one: the file it leads to is replaced.
+
+    Raises
+    ------
+    OSError
+        If a move fails; every target is as it was.
+    """
+    from ._atomic import replace_all
+
+    replace_all(written, [target.resolve() for target in targets])
 
 
 def open_cube(path: str | Path, variable: str | None = None) -> xr.DataArray:

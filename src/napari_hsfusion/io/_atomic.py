@@ -65,7 +65,7 @@ def atomic_write(targets: Sequence[Path], *, overwrite: bool = True) -> Iterator
             _flush(temporary)
             if final.exists():
                 os.chmod(temporary, stat.S_IMODE(final.stat().st_mode))
-        _replace_all(made, finals)
+        replace_all(made, finals)
     except OSError as error:
         if isinstance(error, WriteError):
             raise
@@ -76,8 +76,20 @@ def atomic_write(targets: Sequence[Path], *, overwrite: bool = True) -> Iterator
             temporary.unlink(missing_ok=True)
 
 
-def _replace_all(temporaries: Sequence[Path], finals: Sequence[Path]) -> None:
-    """Replace several files so that a failure in between brings all of them back."""
+def replace_all(temporaries: Sequence[Path], finals: Sequence[Path]) -> None:
+    """Replace several files so that a failure in between brings all of them back.
+
+    Parameters
+    ----------
+    temporaries, finals : sequence of Path
+        As many of the one as of the other, pair by pair on one file system; the
+        finals are no symbolic links.
+
+    Raises
+    ------
+    OSError
+        If a replacement fails; every final is as it was.
+    """
     if len(finals) == 1:
         os.replace(temporaries[0], finals[0])
         _flush_directory(finals[0].parent)

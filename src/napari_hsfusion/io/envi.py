@@ -73,6 +73,31 @@ def open_envi(path: Path) -> xr.DataArray:
     TruncatedFileError
         If the data file is shorter than the header says.
     """
+    header, data, fields, extras = _locate(path)
+    shape, dtype, interleave, offset = read_layout(fields, header)
+    source = _source(data, fields, shape, dtype, interleave, offset)
+    pixels = lazy_array(source, chunks_for(shape, dtype.itemsize, interleave))
+    native, gains = read_fields(fields, shape[0], source.dtype, header)
+    if gains is not None:
+        pixels = per_band_physical(pixels, *gains, native.nodata)
+        native.nodata = None
+    return _fields.build(pixels, native, extras, header.name[: -len(header.suffix)])
+
+
+def envi_files(path: Path) -> tuple[Path, Path]:
+    """Header and data file of the ENVI image that a path names.
+
+    Raises
+    ------
+    FormatError
+        As :func:`open_envi` raises it.
+    """
+    header, data, _, _ = _locate(path)
+    return header, data
+
+
+def _locate(path: Path) -> tuple[Path, Path, dict[str, str], dict[str, Any]]:
+    """Header, data file, fields of the header, and what our own writer added to them."""
     if path.suffix.lower() == ".hdr":
         header, data = path, None
     else:
@@ -85,19 +110,12 @@ def open_envi(path: Path) -> xr.DataArray:
         header, data = found, path
     fields = read_header(header)
     extras = _fields.loads(decode_extras(fields.get(EXTRAS_KEY)), header)
-    shape, dtype, interleave, offset = read_layout(fields, header)
     own = _own_data(header, extras.get("data_file"))
     if data is None:
-        data = own or find_data(header, interleave)
+        data = own or find_data(header, read_layout(fields, header)[2])
     elif own is not None and own.name.lower() != data.name.lower():
         raise FormatError(f"{data}: {header.name} does not describe this file but {own.name}")
-    source = _source(data, fields, shape, dtype, interleave, offset)
-    pixels = lazy_array(source, chunks_for(shape, dtype.itemsize, interleave))
-    native, gains = read_fields(fields, shape[0], source.dtype, header)
-    if gains is not None:
-        pixels = per_band_physical(pixels, *gains, native.nodata)
-        native.nodata = None
-    return _fields.build(pixels, native, extras, header.name[: -len(header.suffix)])
+    return header, data, fields, extras
 
 
 def _own_data(header: Path, stated: Any) -> Path | None:
