@@ -192,7 +192,8 @@ def to_physical(cube: xr.DataArray, dtype: Any = np.float32) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, shape (band, y, x)
-        stored * scale_factor + add_offset; NaN at no-data and non-finite values.
+        stored * scale_factor + add_offset; NaN at no-data and non-finite values. In
+        a cube of floats the no-data number counts as rounded to the stored type.
     """
     stored = np.asarray(cube.data)
     out = stored.astype(dtype)
@@ -203,10 +204,37 @@ def to_physical(cube: xr.DataArray, dtype: Any = np.float32) -> np.ndarray:
     if offset != 0.0:
         out += offset
     nodata = cube.attrs.get("nodata")
-    if nodata is not None and not np.isnan(nodata):
-        out[stored == nodata] = np.nan
+    if nodata is not None:
+        out[stored_equals(stored, nodata)] = np.nan
     out[~np.isfinite(out)] = np.nan
     return out
+
+
+def stored_equals(stored: np.ndarray, nodata: float | int) -> np.ndarray:
+    """Where stored values are the no-data number.
+
+    Parameters
+    ----------
+    stored : ndarray
+        Real numbers of any type.
+    nodata : number
+        Rounded to the type of `stored` if that is a floating one; as it is with
+        integers, where one that the type does not hold is found nowhere.
+
+    Returns
+    -------
+    ndarray of bool, shape of `stored`
+        False throughout for NaN.
+    """
+    number = np.asarray(nodata).item()
+    if stored.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return np.asarray(stored == np.asarray(float(number)).astype(stored.dtype))
+    if isinstance(number, float):
+        if not number.is_integer():
+            return np.zeros(stored.shape, dtype=bool)
+        number = int(number)
+    return np.asarray(stored == number)
 
 
 def with_history(cube: xr.DataArray, **entry: Any) -> xr.DataArray:

@@ -24,6 +24,7 @@ import dask.array as da
 import numpy as np
 from dask.base import tokenize
 
+from ..cube import stored_equals
 from ..errors import FormatError, TruncatedFileError
 
 Key = tuple[slice, slice, slice]
@@ -289,6 +290,7 @@ def per_band_physical(
     floats: da.Array = data.astype(kind)  # type: ignore[no-untyped-call]
     out: da.Array = floats * scales.astype(kind)[:, None, None]
     out = out + offsets.astype(kind)[:, None, None]
-    if nodata is not None and not np.isnan(nodata):
-        out = da.where(data == nodata, kind.type(np.nan), out)
+    if nodata is not None:
+        empty = da.map_blocks(stored_equals, data, nodata, dtype=np.bool_)  # type: ignore[no-untyped-call]
+        out = da.where(empty, kind.type(np.nan), out)
     return out
