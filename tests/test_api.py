@@ -326,10 +326,17 @@ def test_unknown_names_and_values(pair: api.SimulatedPair) -> None:
         api.fuse(x, y, method="subspace", params=BicubicParams())
     with pytest.raises(ParameterError, match="not both"):
         api.fuse(x, y, method="subspace", params=SubspaceParams(), preset="default")
-    with pytest.raises(ParameterError, match="seed"):
-        api.fuse(x, y, method="subspace", seed=-1)
+    for seed in (-1, 2**63, 10**400, 2.5, float("inf"), float("nan"), "a", None, True, [1, 2]):
+        with pytest.raises(ParameterError, match="seed: expected a whole number from 0 to 9223"):
+            api.fuse(x, y, method="subspace", seed=seed)
     with pytest.raises(DeviceError, match="cuda:99"):
         api.fuse(x, y, method="subspace", device="cuda:99")
+
+
+@pytest.mark.parametrize("method", ["bicubic", "subspace"])
+def test_largest_seed(method: str, pair: api.SimulatedPair) -> None:
+    made = api.fuse(pair.lr_hsi, pair.hr_msi, method=method, seed=2**63 - 1)
+    assert np.isfinite(made.values).all()
 
 
 def test_parameters_three_ways(pair: api.SimulatedPair) -> None:

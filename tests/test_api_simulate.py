@@ -195,12 +195,17 @@ def test_wrong_input(tiny_scene: xr.DataArray, srf3: np.ndarray) -> None:
         api.simulate(tiny_scene, 4, "cubic", srf3)
     with pytest.raises(ResponseError, match="unknown response"):
         api.simulate(tiny_scene, 4, "bicubic", "no-such-sensor")
-    with pytest.raises(ParameterError, match="scale"):
-        api.simulate(tiny_scene, 0, "bicubic", srf3)
-    with pytest.raises(ParameterError, match="seed"):
-        api.simulate(tiny_scene, 4, "bicubic", srf3, seed=-1)
-    with pytest.raises(ParameterError, match="SNR"):
-        api.simulate(tiny_scene, 4, "bicubic", srf3, float("nan"))
+    for scale in (0, None, 2.5, "a", "4", float("inf"), True):
+        with pytest.raises(ParameterError, match="scale: expected a whole number of at least 1"):
+            api.simulate(tiny_scene, scale, "bicubic", srf3)
+    for seed in (-1, 2**63, None, 2.5, "a", float("nan")):
+        with pytest.raises(ParameterError, match="seed: expected a whole number from 0 to 9223"):
+            api.simulate(tiny_scene, 4, "bicubic", srf3, seed=seed)
+    whole = api.simulate(tiny_scene, np.float64(4.0), "bicubic", srf3, seed=np.int64(2**63 - 1))
+    assert whole.record["seed"] == 2**63 - 1
+    for snr in (float("nan"), "loud"):
+        with pytest.raises(ParameterError, match="SNR"):
+            api.simulate(tiny_scene, 4, "bicubic", srf3, snr)
     with pytest.raises(ParameterError, match="srf"):
         api.simulate(tiny_scene, 4)
     with pytest.raises(PairError, match="too small"):

@@ -402,6 +402,10 @@ def test_simulate_refuses(scene_files: Path) -> None:
     ok(*simulate, *table, "--scale", 5, "--crop")
     assert "unknown response" in refused(*simulate, "--srf", "kodak")
     assert "B12" in refused(*simulate, "--srf", "sentinel-2a:B12")
+    assert "from 0 to 9223" in refused(*simulate, *table, "--seed", 2**63)
+    fuse = ["fuse", *images(scene_files), *QUICK, "-o", scene_files / "z.hdr", "--seed", 2**64]
+    ok(*simulate[:-1], scene_files / "pair", *table)
+    assert "from 0 to 9223" in refused(*fuse)
 
 
 def test_named_sensor(scene_files: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from ._estimate import find_responses
+from ._numbers import checked_seed
 from ._observe import make_pair
 from ._result import all_bands, result_cube, run_record
 from .errors import ParameterError
@@ -74,8 +75,7 @@ def iter_fuse(
     from .engine.events import CancelToken, Finished, Preview, Started
     from .engine.methods import get_method
 
-    if isinstance(seed, bool) or int(seed) != seed or seed < 0:
-        raise ParameterError(f"seed: expected a whole number of at least 0, got {seed!r}")
+    seed = checked_seed(seed)
     chosen = get_method(method)
     name, values = _parameters(chosen, preset, params, settings)
     where = resolve_device(device)
@@ -88,7 +88,7 @@ def iter_fuse(
     run = chosen.run(
         observation,
         values,
-        seed=int(seed),
+        seed=seed,
         device=where,
         networks=None if networks is None else Path(networks),
         cancel=token,
@@ -154,7 +154,7 @@ def fuse(
         :func:`~napari_hsfusion.api.estimate_responses` returned. By default what
         is stored with the images.
     seed : int
-        The same seed gives the same cube, bit for bit on the CPU.
+        The same seed gives the same cube, bit for bit on the CPU; at most 2**63 - 1.
     device : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
     networks : path, optional

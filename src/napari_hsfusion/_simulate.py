@@ -18,6 +18,7 @@ import xarray as xr
 from . import __version__
 from . import cube as cubes
 from ._grid import Bools, low_transform
+from ._numbers import checked_seed, whole_number
 from ._observe import as_image
 from ._responses import Floats, cube_response, psf_note, restrict_response, spatial_operator
 from .errors import CubeError, PairError, ParameterError
@@ -112,20 +113,17 @@ def simulate(
     ParameterError
         If a number is out of range.
     """
-    if int(scale) != scale or scale < 1:
-        raise ParameterError(f"scale: expected a whole number of at least 1, got {scale!r}")
-    if int(seed) != seed or seed < 0:
-        raise ParameterError(f"seed: expected a whole number of at least 0, got {seed!r}")
+    scale = whole_number(scale, "scale", 1)
+    seed = checked_seed(seed)
     levels = {
         "lr_hsi": snr_db if snr_hsi is None else snr_hsi,
         "hr_msi": snr_db if snr_msi is None else snr_msi,
     }
     for name, level in levels.items():
-        if level is not None and not np.isfinite(level):
-            raise ParameterError(f"SNR of {name}: expected a finite number of dB, got {level}")
+        if level is not None and not _is_finite(level):
+            raise ParameterError(f"SNR of {name}: expected a finite number of dB, got {level!r}")
     if srf is None:
         raise ParameterError("srf: expected a sensor's name, a CSV file or a matrix, got none")
-    scale = int(scale)
     reference = as_image(cube, "reference")
     whole = _pixels(reference)
     reference = _fitted(reference, scale, crop)
@@ -160,7 +158,7 @@ def simulate(
         "snr_msi_db": levels["hr_msi"],
         "noise_x": noise_x,
         "noise_y": noise_y,
-        "seed": int(seed),
+        "seed": seed,
         "notes": list(response.warnings),
     }
     if whole != shape:
@@ -168,6 +166,13 @@ def simulate(
     low = _low(reference, truth.good, x, spatial, record)
     high = _high(reference, y, response, record)
     return SimulatedPair(low, high, response, record)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return bool(np.isfinite(value))
+    except (TypeError, ValueError):
+        return False
 
 
 def _pixels(cube: xr.DataArray) -> tuple[int, int]:
