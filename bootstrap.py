@@ -2,14 +2,14 @@
 """Set the project up from a bare clone; needs Python 3.11 or newer and nothing else.
 
 python3 bootstrap.py demo [options]   make .venv, install, run `hsfusion demo [options]`
-python3 bootstrap.py test [options]   make a tox, bring the system libraries, run `tox [options]`
-python3 bootstrap.py system           bring the system libraries of the tests, nothing more
+python3 bootstrap.py test [options]   make a tox, bring git and libraries, run `tox [options]`
+python3 bootstrap.py system           bring git and the tests' system libraries, nothing more
 
 Packages are installed in the versions of constraints.txt. What Debian splits into
-packages of its own (ensurepip, the libraries under a Qt window, a virtual display)
-is installed by apt-get where this user may (root, or sudo without a password), and
-named together with the command to run where not. apt-get never runs when nothing
-is missing.
+packages of its own (ensurepip, the libraries under a Qt window, a virtual display,
+git for the tests) is installed by apt-get where this user may (root, or sudo without
+a password), and named together with the command to run where not. apt-get never runs
+when nothing is missing.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ LIBRARIES = {
     "libxkbcommon.so.0": "libxkbcommon0",
 }
 PROGRAMS = {"Xvfb": "xvfb"}
+# The hooks that tox runs (pre-commit) ask git which files there are.
+TOOLS = {"git": "git"}
 
 
 class SetupError(Exception):
@@ -103,6 +105,11 @@ def missing_for_display() -> dict[str, str]:
     missing = {name: package for name, package in LIBRARIES.items() if not loads(name)}
     missing.update({name: pkg for name, pkg in PROGRAMS.items() if shutil.which(name) is None})
     return missing
+
+
+def missing_tools() -> dict[str, str]:
+    """Programs that tox's environments call and that are absent here, with packages."""
+    return {name: package for name, package in TOOLS.items() if shutil.which(name) is None}
 
 
 def as_administrator() -> list[str] | None:
@@ -157,12 +164,13 @@ def bring(missing: dict[str, str]) -> None:
             raise SetupError(f"{shlex.join(command)} failed ({done.returncode})\n{todo}")
 
 
-def bring_system(display: bool, venv: bool) -> None:
+def bring_system(display: bool, venv: bool, tools: bool = False) -> None:
     """Bring what is missing of the parts asked for, and check that it helped."""
 
     def missing() -> dict[str, str]:
         importlib.invalidate_caches()
         found = missing_for_venv() if venv else {}
+        found.update(missing_tools() if tools else {})
         return {**found, **(missing_for_display() if display else {})}
 
     bring(missing())
@@ -203,10 +211,13 @@ def make_venv(folder: Path, requirements: list[str]) -> None:
     stamp.write_text(mark.hexdigest())
 
 
-def start(program: Path, arguments: list[str]) -> int:
-    """Run the main program in this terminal; return its exit status as a shell would."""
+def start(program: Path, arguments: list[str], folder: Path | None = None) -> int:
+    """Run the main program in this terminal; return its exit status as a shell would.
+
+    It runs in `folder`, or where the user is.
+    """
     say(shlex.join([program.name, *arguments]))
-    status = subprocess.run([str(program), *arguments], cwd=ROOT, check=False).returncode
+    status = subprocess.run([str(program), *arguments], cwd=folder, check=False).returncode
     return status if status >= 0 else 128 - status
 
 
@@ -219,10 +230,10 @@ def demo(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     """Install tox and run it."""
-    bring_system(display=True, venv=True)
+    bring_system(display=True, venv=True, tools=True)
     folder = ROOT / ".tox" / ".bootstrap"
     make_venv(folder, ["tox"])
-    return start(venv_program(folder, "tox"), arguments)
+    return start(venv_program(folder, "tox"), arguments, ROOT)
 
 
 def main(arguments: list[str]) -> int:
@@ -235,7 +246,7 @@ def main(arguments: list[str]) -> int:
         if command == "test":
             return test(rest)
         if command == "system" and not rest:
-            bring_system(display=True, venv=False)
+            bring_system(display=True, venv=False, tools=True)
             return 0
     except SetupError as error:
         print(f"bootstrap: {error}", file=sys.stderr)

@@ -20,6 +20,7 @@ class Machine:
     def __init__(self) -> None:
         self.table: dict[str, str] = {}
         self.libraries: set[str] = set()
+        self.tools: dict[str, str] = {}
         self.programs: set[str] = {"apt-get", "sudo"}
         self.modules: set[str] = {"venv", "ensurepip"}
         self.sudo_works = True
@@ -27,6 +28,7 @@ class Machine:
         self.failing: tuple[str, ...] = ()
         self.status = 100
         self.ran: list[list[str]] = []
+        self.folders: list[object] = []
 
     def which(self, name: str) -> str | None:
         return f"/usr/bin/{name}" if name in self.programs else None
@@ -38,12 +40,13 @@ class Machine:
         if command[:3] == ["sudo", "-n", "true"]:
             return subprocess.CompletedProcess(command, 0 if self.sudo_works else 1)
         self.ran.append(command)
+        self.folders.append(options.get("cwd"))
         if self.failing and all(word in command for word in self.failing):
             return subprocess.CompletedProcess(command, self.status)
         if "install" in command and "apt-get" in command and self.apt_helps:
             packages = set(command)
             self.libraries |= {so for so, package in self.table.items() if package in packages}
-            self.programs |= {"Xvfb"} & ({"Xvfb"} if "xvfb" in packages else set())
+            self.programs |= {p for p, package in self.tools.items() if package in packages}
             if any(package.endswith("-venv") for package in packages):
                 self.modules |= {"venv", "ensurepip"}
         return subprocess.CompletedProcess(command, 0)
@@ -69,7 +72,8 @@ def machine(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Machine:
     fake = Machine()
     fake.table = dict(bootstrap.LIBRARIES)
     fake.libraries = set(bootstrap.LIBRARIES)
-    fake.programs |= set(bootstrap.PROGRAMS)
+    fake.tools = {**bootstrap.PROGRAMS, **bootstrap.TOOLS}
+    fake.programs |= set(fake.tools)
     monkeypatch.setattr(bootstrap, "loads", lambda name: name in fake.libraries)
     monkeypatch.setattr(bootstrap.shutil, "which", fake.which)
     monkeypatch.setattr(bootstrap.importlib.util, "find_spec", fake.find_spec)
@@ -149,7 +153,7 @@ def test_other_systems_bring_their_own_display(
     bootstrap: ModuleType, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.libraries.clear()
-    machine.programs.clear()
+    machine.programs = {"git"}
     for platform in ("darwin", "win32"):
         monkeypatch.setattr(bootstrap.sys, "platform", platform)
         assert bootstrap.main(["system"]) == 0
@@ -204,6 +208,7 @@ def test_demo_installs_once_and_passes_its_options_on(
     assert install[-2:] == ["-e", str(elsewhere)]
     assert Path(demo[0]).parent.parent == elsewhere / ".venv"
     assert demo[1:] == ["demo", "--out", "some where"]
+    assert machine.folders == [elsewhere, elsewhere, None], "the demo runs where the user is"
 
     machine.ran.clear()
     assert bootstrap.main(["demo"]) == 0
@@ -232,11 +237,12 @@ def test_test_brings_everything_in_one_go_and_hands_on_toxs_status(
     bootstrap: ModuleType, machine: Machine, elsewhere: Path
 ) -> None:
     machine.modules -= {"ensurepip"}
-    machine.programs -= {"Xvfb"}
+    machine.programs -= {"Xvfb", "git"}
     assert bootstrap.main(["test", "-e", "lint"]) == 0
+    assert machine.folders[-1] == elsewhere
     (install,) = [command for command in machine.apt_calls if "install" in command]
     venv = "python{}.{}-venv".format(*sys.version_info[:2])
-    assert install[-2:] == [venv, "xvfb"]
+    assert install[-3:] == ["git", venv, "xvfb"]
     assert machine.ran[-2][-1] == "tox"
     assert Path(machine.ran[-1][0]).name.startswith("tox")
     assert machine.ran[-1][1:] == ["-e", "lint"]
@@ -249,7 +255,7 @@ def test_test_brings_everything_in_one_go_and_hands_on_toxs_status(
 
 def test_demo_needs_no_display(bootstrap: ModuleType, machine: Machine, elsewhere: Path) -> None:
     machine.libraries.clear()
-    machine.programs -= {"Xvfb"}
+    machine.programs -= {"Xvfb", "git"}
     assert bootstrap.main(["demo"]) == 0
     assert machine.apt_calls == []
 
