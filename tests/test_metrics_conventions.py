@@ -126,9 +126,21 @@ def test_emr_diff_convention():
     assert set(got) == {"psnr", "sam", "ergas", "ssim", *COUNTS}
 
 
-def test_emr_diff_on_a_small_image_is_an_error(pair):
-    with pytest.raises(CubeError, match="over 160 pixels, got 48×40"):
-        metrics.evaluate(*pair, 8, "emr-diff")
+@pytest.mark.parametrize(
+    ("convention", "side", "expected"),
+    [
+        ("emr-diff", 40, "over 160 pixels, got 40×40"),
+        ("hsfusion", 10, "at least 11 pixels, got 10×40"),
+        ("args-diff", 8, "at least 9 pixels, got 8×40"),
+    ],
+)
+def test_a_window_that_does_not_fit_costs_its_own_number_alone(pair, convention, side, expected):
+    reference, estimate = (image[:, :side, :40] for image in pair)
+    with pytest.warns(UserWarning, match=f"no value: .*{expected}"):
+        got = metrics.evaluate(reference, estimate, 8, convention)
+    lost = {key for key, value in got.items() if np.isnan(value)}
+    assert lost == {"uiqi" if convention == "args-diff" else "ssim"}
+    assert got["ergas"] == metrics.ergas(reference, estimate, 4 if convention == "emr-diff" else 8)
 
 
 def test_blurred_target():

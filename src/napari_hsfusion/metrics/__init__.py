@@ -6,7 +6,7 @@ also a function of its own. Arrays are (band, y, x); everything is computed in
 float64, and nothing here needs torch.
 """
 
-from ._pair import UndefinedMetricError
+from ._pair import UndefinedMetricError, WindowSizeError
 from .conventions import (
     CONVENTIONS,
     Convention,
@@ -36,6 +36,7 @@ __all__ = [
     "Convention",
     "MetricInfo",
     "UndefinedMetricError",
+    "WindowSizeError",
     "absolute_error_map",
     "consistency",
     "d_lambda",

@@ -18,6 +18,10 @@ class UndefinedMetricError(CubeError):
     """A metric has no value for this pair: every pixel, band or window it needs is left out."""
 
 
+class WindowSizeError(CubeError):
+    """A side of the images is too short for the windows of a metric."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """A reference, an estimate, and where both were measured.

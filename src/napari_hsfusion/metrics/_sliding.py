@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import correlate1d
 
-from ..errors import CubeError
-from ._pair import Pair, UndefinedMetricError
+from ._pair import Pair, UndefinedMetricError, WindowSizeError
 
 _K1, _K2 = 0.01, 0.03
 _ROUNDING = 1e-14
@@ -93,7 +92,7 @@ def clear_windows(valid: np.ndarray, side: int, metric: str, last: bool = True) 
 
 def needs_side(pair: Pair, side: int, metric: str) -> None:
     if min(pair.valid.shape) < side:
-        raise CubeError(
+        raise WindowSizeError(
             f"{metric}: expected both sides at least {side} pixels, "
             f"got {pair.valid.shape[0]}×{pair.valid.shape[1]}"
         )

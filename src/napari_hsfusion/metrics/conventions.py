@@ -30,7 +30,15 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import CubeError, ParameterError
-from ._pair import Pair, UndefinedMetricError, as_array, as_mask, check_scale, prepare
+from ._pair import (
+    Pair,
+    UndefinedMetricError,
+    WindowSizeError,
+    as_array,
+    as_mask,
+    check_scale,
+    prepare,
+)
 from .hypercomplex import pair_q2n
 from .reference import (
     band_means,
@@ -204,8 +212,7 @@ def evaluate(
     PairError
         If the shapes differ.
     CubeError
-        If an image is malformed, no pixel is left, or a side is too small for
-        the convention's windows (11 pixels; ``args-diff`` 9; ``emr-diff`` 161).
+        If an image is malformed or no pixel is left.
     ParameterError
         If `scale`, `convention` or `target` is out of range.
 
@@ -213,7 +220,8 @@ def evaluate(
     -----
     UserWarning
         If a metric has no value for this pair, such as SSIM when every window
-        touches a masked pixel. Its number is NaN then.
+        touches a masked pixel, or a side is shorter than the convention's windows
+        (11 pixels; ``args-diff`` 9; ``emr-diff`` 161). Its number is NaN then.
     """
     rows = _rows(convention)
     factor = check_scale(scale)
@@ -231,7 +239,7 @@ def evaluate(
     for info, compute in rows:
         try:
             out[info.key] = compute(pair, factor)
-        except UndefinedMetricError as error:
+        except (UndefinedMetricError, WindowSizeError) as error:
             warnings.warn(f"no value: {error}", UserWarning, stacklevel=2)
             out[info.key] = float("nan")
     out.update(_counts(pair, convention))

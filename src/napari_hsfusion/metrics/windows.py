@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import CubeError, ParameterError
-from ._pair import Pair, UndefinedMetricError, prepare
+from ..errors import ParameterError
+from ._pair import Pair, UndefinedMetricError, WindowSizeError, prepare
 from ._sliding import box_mean, clear_windows, halve, needs_side, similarity
 from .reference import mean_defined
 
@@ -185,7 +185,7 @@ def pair_ms_ssim(pair: Pair) -> float:
     """:func:`ms_ssim` of a prepared pair."""
     smallest = 10 * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
     if min(pair.valid.shape) <= smallest:
-        raise CubeError(
+        raise WindowSizeError(
             f"multi-scale SSIM: expected both sides over {smallest} pixels, "
             f"got {pair.valid.shape[0]}×{pair.valid.shape[1]}"
         )
