@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import xarray as xr
 
 from napari_hsfusion import api, metrics
 from napari_hsfusion.cube import make_cube
+from napari_hsfusion.engine import responses
 from napari_hsfusion.engine.events import CancelToken, Finished, Preview, Started, Step
 from napari_hsfusion.errors import (
     Cancelled,
@@ -404,6 +406,33 @@ def test_houston_pair_has_a_whole_ratio(shared_data: Callable[[str], Path]) -> N
     cube = api.fuse(x, y * x.mean() / y.mean(), psf="gaussian:2", srf=matrix, **QUICK)
     assert cube.shape == (48, 128, 128)
     assert np.isfinite(cube.values).all()
+
+
+def test_a_record_with_an_estimated_kernel_can_be_repeated(
+    pair: api.SimulatedPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An estimate may have deeper negative lobes than a kernel that somebody gives."""
+    kernel = np.full((5, 5), 0.02)
+    kernel[2, 2], kernel[1, 1] = 0.7, -0.3
+    kernel /= kernel.sum()
+    found = SimpleNamespace(kernel=kernel, report={})
+    monkeypatch.setattr(responses, "estimate_psf", lambda *_, **__: found)
+    x, y = pair.lr_hsi, pair.hr_msi
+    first = api.fuse(x, y, psf="estimate", **QUICK)
+    stored = {
+        **x.attrs["observation"],
+        "psf": json.loads(json.dumps(first.attrs["record"]["psf"])),
+    }
+    second = api.fuse(x.assign_attrs(observation=stored), y, **QUICK)
+    np.testing.assert_array_equal(first.values, second.values)
+    with pytest.raises(ResponseError, match="no value below"):
+        api.fuse(x, y, psf=kernel, **QUICK)
+    stored["psf"]["source"] = "mine.npy"
+    with pytest.raises(ResponseError, match="no value below"):
+        api.fuse(x.assign_attrs(observation=stored), y, **QUICK)
+    kernel[1, 1] = -2.0
+    with pytest.raises(ResponseError, match="estimated from the pair: expected a kernel"):
+        api.fuse(x, y, psf="estimate", **QUICK)
 
 
 @pytest.mark.slow

@@ -11,10 +11,8 @@ import numpy as np
 from . import cube as cubes
 from ._observe import Pair
 from ._responses import Floats, resolve_psf, resolve_srf, spatial_operator
-from .sensors.psf import PSF
+from .sensors.psf import ESTIMATED, LEAST_NEGATIVE_ESTIMATED, PSF, check_kernel
 from .sensors.srf import Response
-
-ESTIMATED = "estimated from the pair"
 
 
 @dataclass(frozen=True)
@@ -117,4 +115,6 @@ def _estimate_srf(pair: Pair, psf: PSF | None) -> Responses:
 
 
 def _kernel(kernel: Floats) -> PSF:
-    return PSF("kernel", kernel=kernel, source=ESTIMATED)
+    # the check that the record passes when it is read back
+    checked = check_kernel(kernel, "the PSF estimated from the pair", LEAST_NEGATIVE_ESTIMATED)
+    return PSF("kernel", kernel=checked, source=ESTIMATED)

@@ -12,7 +12,14 @@ import xarray as xr
 
 from . import cube as cubes
 from .errors import PairError, ResponseError
-from .sensors.psf import PSF, parse_psf
+from .sensors.psf import (
+    ESTIMATED,
+    LEAST_NEGATIVE,
+    LEAST_NEGATIVE_ESTIMATED,
+    PSF,
+    check_kernel,
+    parse_psf,
+)
 from .sensors.srf import Response, load_response
 
 if TYPE_CHECKING:
@@ -192,7 +199,9 @@ def psf_from_note(note: Mapping[str, Any]) -> PSF:
     if "kind" not in note:
         raise ResponseError(f"stored PSF: expected a key 'kind', got {', '.join(note) or 'none'}")
     if note["kind"] == "kernel":
-        made = parse_psf(np.asarray(note.get("kernel", 0.0), dtype=np.float64))
+        lowest = LEAST_NEGATIVE_ESTIMATED if note.get("source") == ESTIMATED else LEAST_NEGATIVE
+        kernel = check_kernel(note.get("kernel", 0.0), "stored kernel", lowest)
+        made = PSF("kernel", kernel=kernel, source="kernel")
     else:
         sigma = f":{note['sigma']!r}" if "sigma" in note else ""
         made = parse_psf(f"{note['kind']}{sigma}")

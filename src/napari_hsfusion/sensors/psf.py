@@ -29,6 +29,7 @@ Border = Literal["symmetric", "reflect", "replicate", "wrap", "zero"]
 BORDERS: tuple[Border, ...] = ("symmetric", "reflect", "replicate", "wrap", "zero")
 KERNEL_SUFFIXES = (".npy", ".npz", ".csv", ".txt", ".mat", ".tif", ".tiff")
 LEAST_NEGATIVE = -0.1
+LEAST_NEGATIVE_ESTIMATED = -1.0
 ACCEPTED = (
     "bicubic, gaussian:SIGMA (standard deviation in fine pixels), gauss3-bicubic, box, "
     f"a 2-D array, or a kernel file ({', '.join(KERNEL_SUFFIXES)})"
@@ -74,6 +75,10 @@ class PSF:
         if self.kernel is not None:
             entry["kernel"] = self.kernel.tolist()
         return entry
+
+
+ESTIMATED = "estimated from the pair"
+"""Source of a kernel that was estimated."""
 
 
 def parse_psf(
@@ -131,17 +136,19 @@ def parse_psf(
     return PSF(made.kind, made.sigma, kernel, made.source, phase, border)
 
 
-def check_kernel(values: object, what: str) -> FloatArray:
+def check_kernel(values: object, what: str, lowest: float = LEAST_NEGATIVE) -> FloatArray:
     """Return a kernel as float64 that sums to 1.
 
-    Small negative lobes are allowed (estimated and bicubic kernels have them),
-    down to a tenth of the largest value.
+    Small negative lobes are allowed (bicubic kernels have them).
 
     Parameters
     ----------
     values : array_like, shape (k, l)
     what : str
         Name for messages.
+    lowest : float
+        Least value allowed, in parts of the largest; the lobes of an estimated
+        kernel, which carry the noise of the pair, may reach further down.
 
     Raises
     ------
@@ -157,10 +164,10 @@ def check_kernel(values: object, what: str) -> FloatArray:
     if not np.isfinite(kernel).all():
         raise ResponseError(f"{what}: expected finite numbers, got NaN or infinity")
     total = float(kernel.sum())
-    if total <= 0 or kernel.min() < LEAST_NEGATIVE * kernel.max():
+    if total <= 0 or kernel.min() < lowest * kernel.max():
         raise ResponseError(
             f"{what}: expected a kernel with a positive sum and no value below "
-            f"{LEAST_NEGATIVE:g} times its largest; got a sum of {total:g}, "
+            f"{lowest:g} times its largest; got a sum of {total:g}, "
             f"values {kernel.min():g} to {kernel.max():g}"
         )
     # a kernel that already sums to one keeps its bits through a round trip
