@@ -341,6 +341,26 @@ def test_largest_seed(method: str, pair: api.SimulatedPair) -> None:
     assert np.isfinite(made.values).all()
 
 
+def test_assess_without_a_reference(tiny_scene: xr.DataArray, pair: api.SimulatedPair) -> None:
+    x, y = pair.lr_hsi, pair.hr_msi
+    true = api.assess(x, y, tiny_scene)
+    plain = api.assess(x, y, api.fuse(x, y, method="bicubic", device="cpu"))
+    assert 38 < true["psnr_msi"] < 60
+    assert plain["psnr_msi"] < true["psnr_msi"] - 5
+    assert plain["hqnr"] < true["hqnr"] <= 1
+    assert true["hqnr"] == pytest.approx((1 - true["d_lambda"]) * (1 - true["d_s"]))
+    assert (true["bands_used"], true["bands"]) == (12, 12)
+    spoilt = tiny_scene.copy(deep=True)
+    spoilt.values[3] = 1e6
+    assert api.assess(x, y, spoilt)["psnr_hsi"] < true["psnr_hsi"] - 10
+    marked = x.assign_coords(good_band=("band", np.arange(12) != 3))
+    left_out = api.assess(marked, y, spoilt)
+    assert left_out["bands_used"] == 11
+    assert left_out["psnr_hsi"] == pytest.approx(true["psnr_hsi"], abs=3)
+    with pytest.raises(PairError, match=r"\(11, 24, 32\)"):
+        api.assess(x, y, tiny_scene[:11])
+
+
 def test_parameters_three_ways(pair: api.SimulatedPair) -> None:
     x, y = pair.lr_hsi, pair.hr_msi
     by_name = api.fuse(x, y, **QUICK)

@@ -16,6 +16,7 @@ _PUBLIC = {
     "iter_fuse": "api",
     "evaluate": "api",
     "compare": "api",
+    "assess": "api",
     "methods": "api",
     "make_cube": "cube",
     "HSFusionError": "errors",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import cube as cubes
+from ._assess import assess
 from ._estimate import Responses, find_responses
 from ._fuse import fuse, iter_fuse
 from ._observe import as_image, make_pair
@@ -21,6 +22,7 @@ from .io import open_cube, save_cube
 __all__ = [
     "Responses",
     "SimulatedPair",
+    "assess",
     "compare",
     "estimate_responses",
     "evaluate",
