@@ -1,0 +1,85 @@
+"""Quality of a fused cube where there is no reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from . import cube as cubes
+from ._estimate import find_responses
+from ._observe import as_image, make_pair, used_bands
+from ._responses import Floats, spatial_operator
+from .errors import PairError
+
+
+def assess(
+    lr_hsi: Any,
+    hr_msi: Any,
+    fused: Any,
+    *,
+    scale: int | None = None,
+    psf: Any = None,
+    srf: Any = None,
+) -> dict[str, Any]:
+    """Measure a fused cube against the pair it was made of.
+
+    Parameters
+    ----------
+    lr_hsi, hr_msi : xarray.DataArray, array_like of shape (band, y, x), or path
+        Bands that are marked as bad, or empty, have no part.
+    fused : xarray.DataArray, array_like of shape (C, H, W), or path
+        In the unit of the pair, likewise.
+    scale : int, optional
+        Ratio of the resolutions; checked against the sizes.
+    psf, srf : optional
+        As :func:`~napari_hsfusion.api.fuse` takes them.
+
+    Returns
+    -------
+    dict
+        ``psnr_hsi``, ``psnr_msi`` (dB), ``sam_hsi``, ``sam_msi`` (degrees),
+        ``masked_hsi``, ``masked_msi`` (pixels) of
+        :func:`napari_hsfusion.metrics.consistency`; ``d_lambda``, ``d_s`` and ``hqnr``
+        of :func:`napari_hsfusion.metrics.hqnr`; ``bands_used`` and ``bands``.
+
+    Raises
+    ------
+    PairError
+        If sizes or bands do not fit, or no band is left.
+    ResponseError
+        If a response is neither given nor stored, or malformed.
+    CubeError
+        If a metric has no value, such as one whose windows all touch masked pixels.
+    """
+    import torch
+
+    from . import metrics
+
+    pair = make_pair(lr_hsi, hr_msi, scale)
+    estimate = as_image(fused, "fused cube")
+    expected = (pair.x.shape[0], *pair.shape_hr)
+    if estimate.shape != expected:
+        raise PairError(
+            f"the fused cube has shape (band, y, x) {estimate.shape}, the pair's has {expected}"
+        )
+    responses = find_responses(pair, psf, srf)
+    values = cubes.to_physical(estimate)
+    used = pair.bands_x & used_bands(estimate, values, "fused cube")
+    if not used.any():
+        raise PairError("LR-HSI and fused cube: no band is good and has values in both")
+    pair = replace(pair, bands_x=used)
+    images = (pair.x[used], pair.y[pair.bands_y], values[used])
+    spatial = spatial_operator(responses.psf, pair.shape_hr, pair.ratio)
+
+    def forward(image: Floats) -> Floats:
+        return np.asarray(spatial.forward(torch.from_numpy(np.ascontiguousarray(image))).numpy())
+
+    matrix = pair.used_response(responses.matrix)
+    return {
+        **metrics.consistency(*images, forward, matrix).numbers(),
+        **metrics.hqnr(*images, forward, matrix),
+        "bands_used": int(np.count_nonzero(used)),
+        "bands": int(used.size),
+    }
