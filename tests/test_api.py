@@ -20,6 +20,7 @@ from napari_hsfusion.errors import (
     Cancelled,
     CubeError,
     DeviceError,
+    FormatError,
     PairError,
     ParameterError,
     ResponseError,
@@ -129,7 +130,9 @@ def test_generator_closes_and_cancels(pair: api.SimulatedPair) -> None:
 
 
 def test_nothing_is_read_before_the_first_event(tmp_path: Path) -> None:
-    api.iter_fuse(tmp_path / "absent.hdr", tmp_path / "absent.tif", method="bicubic").close()
+    run = api.iter_fuse(tmp_path / "absent.hdr", tmp_path / "absent.tif", method="bicubic")
+    with pytest.raises(FormatError, match="absent"):
+        next(run)
 
 
 def test_plain_arrays(pair: api.SimulatedPair) -> None:

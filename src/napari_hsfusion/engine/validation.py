@@ -95,16 +95,16 @@ def choose_weight(
     threads : int, optional
         CPU threads, if fewer than torch's own setting.
 
-    Yields
-    ------
-    Step
-        One a weight, its loss the squared error relative to the closed form's.
-
     Returns
     -------
     float
         The largest of :data:`WEIGHTS` that is as good as the best; 0 where none is as
         good as the closed form.
+
+    Yields
+    ------
+    Step
+        One a weight, its loss the squared error relative to the closed form's.
     """
     with limited_threads(threads):
         start, systems = average_map(trial, basis, params.classes, params.partitions, seed, cancel)
