@@ -76,8 +76,8 @@ class Observation:
                 )
             if array.shape[1:] != shape:
                 raise PairError(f"{name}: expected {shape} pixels, got {array.shape[1:]}")
-        self.valid_x = _valid(self.x, valid_x, "LR-HSI")
-        self.valid_y = _valid(self.y, valid_y, "HR-MSI")
+        self.valid_x = valid_pixels(self.x, valid_x, "LR-HSI")
+        self.valid_y = valid_pixels(self.y, valid_y, "HR-MSI")
         self.noise_x = noise_x
         self.noise_y = noise_y
         if not self.known().any():
@@ -132,8 +132,17 @@ class Observation:
 _NOISE_FLOOR = 5e-4  # of the image's rms: exact data would make the systems singular
 
 
-def _valid(image: npt.NDArray[np.generic], given: npt.ArrayLike | None, name: str) -> BoolArray:
-    valid = np.isfinite(image).all(0)
+def valid_pixels(
+    image: npt.NDArray[np.generic], given: npt.ArrayLike | None, name: str
+) -> BoolArray:
+    """Pixels (H, W) of `image` (band, y, x) that are finite in every band, and `given`.
+
+    Raises
+    ------
+    PairError
+        If the mask has another shape, or no pixel is left; it calls the image `name`.
+    """
+    valid: BoolArray = np.isfinite(image).all(0)
     if given is not None:
         mask = np.asarray(given, dtype=bool)
         if mask.shape != valid.shape:

@@ -23,7 +23,7 @@ from torch import Tensor
 from ..errors import PairError, ResponseError
 from .decimation import kernel_phase
 from .kernels import PSFEstimate, fit_kernel
-from .observation import fill_invalid
+from .observation import fill_invalid, valid_pixels
 from .operators import SpatialDegradation
 from .spectral_fit import SRFEstimate, fit_srf, signal_directions
 
@@ -311,14 +311,7 @@ def _pair(
         image = np.asarray(data, dtype=np.float64)
         if image.ndim != 3 or 0 in image.shape:
             raise PairError(f"{name}: expected (band, y, x), got shape {image.shape}")
-        valid: BoolArray = np.asarray(np.isfinite(image).all(0), dtype=bool)
-        if given is not None:
-            mask = np.asarray(given, dtype=bool)
-            if mask.shape != valid.shape:
-                raise PairError(f"{name}: mask of {mask.shape} for an image of {valid.shape}")
-            valid &= mask
-        if not valid.any():
-            raise PairError(f"{name}: no pixel has a value in every band")
+        valid = valid_pixels(image, given, name)
         images.append(fill_invalid(image, valid))
         masks.append(valid)
     return images[0], images[1], masks[0], masks[1]

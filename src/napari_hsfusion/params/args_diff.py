@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import ParameterError
 from .base import Params, param
@@ -216,35 +216,25 @@ class ArgsDiffParams(Params):
         return self.d
 
 
+_BALANCED = ArgsDiffParams(
+    d=None,
+    sampler="proximal",
+    spatial_base=16,
+    spatial_levels=2,
+    spatial_blocks=1,
+    spatial_steps=300,
+    spatial_batch=4,
+    spatial_patch=32,
+    spatial_stride=1,
+    spatial_rate=1e-3,
+    spatial_flips=True,
+    average=0.99,
+)
+
 ARGS_DIFF_PRESETS: Mapping[str, ArgsDiffParams] = {
     "paper": ArgsDiffParams(),
-    "balanced": ArgsDiffParams(
-        d=None,
-        sampler="proximal",
-        spatial_base=16,
-        spatial_levels=2,
-        spatial_blocks=1,
-        spatial_steps=300,
-        spatial_batch=4,
-        spatial_patch=32,
-        spatial_stride=1,
-        spatial_rate=1e-3,
-        spatial_flips=True,
-        average=0.99,
-    ),
-    "fast": ArgsDiffParams(
-        d=None,
-        sampler="proximal",
-        spatial_base=16,
-        spatial_levels=2,
-        spatial_blocks=1,
-        spatial_steps=100,
-        spatial_batch=2,
-        spatial_patch=32,
-        spatial_stride=1,
-        spatial_rate=2e-3,
-        spatial_flips=True,
-        average=0.98,
-        levels=4,
+    "balanced": _BALANCED,
+    "fast": replace(
+        _BALANCED, spatial_steps=100, spatial_batch=2, spatial_rate=2e-3, average=0.98, levels=4
     ),
 }
