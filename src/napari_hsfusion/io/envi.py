@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 DTYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 _COMPLEX = {6: "complex64", 9: "complex128"}
-_LAYOUT_KEYS = {
+LAYOUT_KEYS = {
     "samples",
     "lines",
     "bands",
@@ -218,7 +218,7 @@ def read_fields(
     gains, offsets : arrays of shape (band,), or None
         None where one scale and offset hold for all bands.
     """
-    native, used = Fields(), set(_LAYOUT_KEYS)
+    native, used = Fields(), set(LAYOUT_KEYS)
 
     def listed(key: str) -> list[str] | None:
         return items(header[key]) if key in header else None

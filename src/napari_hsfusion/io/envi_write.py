@@ -15,7 +15,7 @@ from . import _fields
 from ._atomic import atomic_write
 from ._fields import Fields
 from ._stream import pieces
-from .envi import DTYPES, read_fields
+from .envi import DTYPES, LAYOUT_KEYS, read_fields
 from .envi_georef import KEYS as MAP_KEYS
 from .envi_georef import write_georeference
 from .envi_header import (
@@ -32,15 +32,7 @@ _CODES = {np.dtype(name).name: code for code, name in DTYPES.items()}
 _ORDERS: dict[str, tuple[Literal["<", ">"], str]] = {"little": ("<", "0"), "big": (">", "1")}
 # what the writer states itself, never taken from the metadata
 _RESERVED = {
-    "samples",
-    "lines",
-    "bands",
-    "header offset",
-    "data type",
-    "interleave",
-    "byte order",
-    "file compression",
-    "file type",
+    *LAYOUT_KEYS,
     "wavelength",
     "wavelength units",
     "fwhm",
@@ -53,7 +45,6 @@ _RESERVED = {
     "major frame offsets",
     "minor frame offsets",
     *MAP_KEYS,
-    EXTRAS_KEY,
 }
 
 
