@@ -1,0 +1,1 @@
+"""The graphical front end: the only place that imports Qt, magicgui and napari.qt."""
