@@ -499,3 +499,26 @@ def test_evaluate_counts_overshoot_as_the_ends_of_the_range() -> None:
     whole = api.evaluate(truth, guess, 4, clip=False)
     assert whole["clipped_values"] == 0
     assert whole["psnr"] < clipped["psnr"] - 1
+
+
+def test_the_expected_cost_is_what_a_run_says_first(pair: api.SimulatedPair) -> None:
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("bicubic", {}),
+        ("subspace", {"classes": 2}),
+        ("args-diff", {"spatial_steps": 7}),
+    ]
+    shapes = (pair.lr_hsi.shape, pair.hr_msi.shape)
+    for method, settings in cases:
+        events = api.iter_fuse(pair.lr_hsi, pair.hr_msi, method=method, params=settings)
+        started = next(events)
+        events.close()
+        assert isinstance(started, Started)
+        expected = api.expected_cost(*shapes, method=method, params=settings)
+        assert expected["seconds"] > 0
+        assert expected["bytes"] > 0
+        if method != "args-diff":
+            assert dict(started.estimate) == pytest.approx(expected)
+    longer = api.expected_cost(*shapes, spatial_steps=3000)
+    assert longer["training_seconds"] > api.expected_cost(*shapes)["training_seconds"]
+    with pytest.raises(ParameterError, match="unknown preset"):
+        api.expected_cost(*shapes, preset="finest")

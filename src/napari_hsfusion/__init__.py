@@ -14,6 +14,7 @@ _PUBLIC = {
     "estimate_responses": "api",
     "fuse": "api",
     "iter_fuse": "api",
+    "expected_cost": "api",
     "evaluate": "api",
     "compare": "api",
     "assess": "api",

@@ -101,7 +101,9 @@ def iter_fuse(
                 result = result_cube(event.cube, record, pair, observation)
                 yield replace(event, cube=result.values, record=record)
             elif isinstance(event, Started):
-                cost = event.estimate or chosen.estimate(observation, values, where)
+                cost = event.estimate or chosen.estimate(
+                    observation.x.shape, observation.y.shape, values, where
+                )
                 yield replace(event, estimate=cost)
             elif isinstance(event, Preview):
                 yield all_bands(event, pair)
@@ -215,6 +217,50 @@ def fuse(
         return cube
     finally:
         events.close()
+
+
+def expected_cost(
+    shape_lr: tuple[int, int, int],
+    shape_hr: tuple[int, int, int],
+    *,
+    method: str = METHOD,
+    preset: str | None = None,
+    device: str = "auto",
+    params: Params | Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> dict[str, float]:
+    """Time and memory that a run is expected to take, from the sizes alone.
+
+    Parameters
+    ----------
+    shape_lr : (C, h, w)
+        Of the LR-HSI.
+    shape_hr : (c, H, W)
+        Of the HR-MSI.
+    method, preset, device, params
+        As :func:`fuse` takes them.
+    **settings
+        Parameters of the method by name, on top of the preset.
+
+    Returns
+    -------
+    dict
+        ``seconds`` and ``bytes`` of working memory; where networks are trained also
+        ``training_seconds`` and ``sampling_seconds``.
+
+    Raises
+    ------
+    ParameterError
+        If a method, preset or parameter is unknown or out of range.
+    DeviceError
+        If the device is absent.
+    """
+    from .engine.device import resolve_device
+    from .engine.methods import get_method
+
+    chosen = get_method(method)
+    _, values = _parameters(chosen, preset, params, settings)
+    return chosen.estimate(tuple(shape_lr), tuple(shape_hr), values, resolve_device(device))
 
 
 def _parameters(

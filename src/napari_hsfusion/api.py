@@ -13,7 +13,7 @@ import numpy as np
 from . import cube as cubes
 from ._assess import assess
 from ._estimate import Responses, find_responses
-from ._fuse import fuse, iter_fuse
+from ._fuse import expected_cost, fuse, iter_fuse
 from ._observe import as_image, make_pair
 from ._simulate import SimulatedPair, simulate
 from .errors import PairError, ParameterError
@@ -26,6 +26,7 @@ __all__ = [
     "compare",
     "estimate_responses",
     "evaluate",
+    "expected_cost",
     "fuse",
     "iter_fuse",
     "methods",

@@ -331,12 +331,14 @@ def test_estimates_are_given_before_the_run() -> None:
     """Costs are positive, grow with the budget, and the published one is days on a CPU."""
     _, pair = observation()
     args = get_method("args-diff")
-    costs = {n: args.estimate(pair, p, CPU) for n, p in args.presets.items()}
+    costs = {n: args.estimate(pair.x.shape, pair.y.shape, p, CPU) for n, p in args.presets.items()}
     assert costs["fast"]["seconds"] < costs["balanced"]["seconds"] < costs["paper"]["seconds"]
     assert costs["paper"]["training_seconds"] > 3600
     for name in method_names():
         method = get_method(name)
-        cost = method.estimate(pair, method.presets[method.default_preset], CPU)
+        cost = method.estimate(
+            pair.x.shape, pair.y.shape, method.presets[method.default_preset], CPU
+        )
         assert cost["seconds"] > 0
         assert cost["bytes"] > 0
 

@@ -23,7 +23,7 @@ The two papers' conventions serve to compare with their tables; report
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -223,6 +223,59 @@ def evaluate(
         touches a masked pixel, or a side is shorter than the convention's windows
         (11 pixels; ``args-diff`` 9; ``emr-diff`` 161). Its number is NaN then.
     """
+    out: dict[str, float] = {}
+    for score in iter_scores(reference, estimate, scale, convention, mask, target=target):
+        out.update(score.values)
+        if score.note:
+            warnings.warn(score.note, UserWarning, stacklevel=2)
+    return out
+
+
+@dataclass(frozen=True)
+class Score:
+    """One step of an evaluation.
+
+    Attributes
+    ----------
+    values : dict of str to float
+        One metric by its key; in the last step the counts.
+    note : str
+        Why the metric has no value, where it is NaN.
+    done : float
+        Share of the steps that are done, above 0, at most 1.
+    """
+
+    values: dict[str, float]
+    note: str
+    done: float
+
+
+def iter_scores(
+    reference: Any,
+    estimate: Any,
+    scale: float,
+    convention: str = "hsfusion",
+    mask: Any = None,
+    *,
+    target: Literal["sharp", "emr-blurred"] = "sharp",
+) -> Iterator[Score]:
+    """Score an estimate metric by metric; what :func:`evaluate` collects.
+
+    Parameters
+    ----------
+    reference, estimate, scale, convention, mask, target
+        As :func:`evaluate` takes them.
+
+    Yields
+    ------
+    Score
+        One a metric in the order of the convention's table, then the counts.
+
+    Raises
+    ------
+    PairError, CubeError, ParameterError
+        As :func:`evaluate` raises them, before the first step.
+    """
     rows = _rows(convention)
     factor = check_scale(scale)
     if target not in ("sharp", "emr-blurred"):
@@ -235,15 +288,14 @@ def evaluate(
             )
         reference = emr_blurred(reference, mask)
     pair = prepare(reference, estimate, mask)
-    out: dict[str, float] = {}
-    for info, compute in rows:
+    for number, (info, compute) in enumerate(rows, start=1):
+        note = ""
         try:
-            out[info.key] = compute(pair, factor)
+            value = compute(pair, factor)
         except (UndefinedMetricError, WindowSizeError) as error:
-            warnings.warn(f"no value: {error}", UserWarning, stacklevel=2)
-            out[info.key] = float("nan")
-    out.update(_counts(pair, convention))
-    return out
+            value, note = float("nan"), f"no value: {error}"
+        yield Score({info.key: value}, note, number / (len(rows) + 1))
+    yield Score(_counts(pair, convention), "", 1.0)
 
 
 def emr_blurred(reference: Any, mask: Any = None) -> np.ndarray:

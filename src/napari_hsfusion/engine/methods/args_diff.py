@@ -159,7 +159,5 @@ METHOD = Method(
     default_preset="balanced",
     trains=True,
     runner=_run,
-    estimator=lambda observation, params, device: args_diff_cost(
-        observation.x.shape, observation.y.shape, params, device
-    ),
+    estimator=args_diff_cost,
 )

@@ -47,7 +47,8 @@ class Outcome:
 
 
 Runner = Callable[[Problem, Any, Context], Generator[Event, None, Outcome]]
-Estimator = Callable[[Observation, Any, torch.device], dict[str, float]]
+Shape = tuple[int, ...]
+Estimator = Callable[[Shape, Shape, Any, torch.device], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,13 @@ class Method(Generic[P]):
     trains: bool = False
 
     def estimate(
-        self, observation: Observation, params: P, device: torch.device
+        self, x_shape: Shape, y_shape: Shape, params: P, device: torch.device
     ) -> dict[str, float]:
-        """Expected cost of a run: ``seconds`` and ``bytes`` of working memory."""
-        return self.estimator(observation, params, device)
+        """Expected cost of a run on an LR-HSI (C, h, w) and an HR-MSI (c, H, W).
+
+        ``seconds`` and ``bytes`` of working memory; training is counted in.
+        """
+        return self.estimator(x_shape, y_shape, params, device)
 
     def run(
         self,

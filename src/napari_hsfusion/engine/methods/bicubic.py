@@ -8,8 +8,8 @@ import torch
 
 from ...params import BICUBIC_PRESETS, BicubicParams
 from ..events import Event, Preview, Started, Step
-from ..observation import Observation, Problem
-from .base import Context, Method, Outcome
+from ..observation import Problem
+from .base import Context, Method, Outcome, Shape
 
 
 def _run(
@@ -24,9 +24,9 @@ def _run(
 
 
 def _estimate(
-    observation: Observation, params: BicubicParams, device: torch.device
+    x_shape: Shape, y_shape: Shape, params: BicubicParams, device: torch.device
 ) -> dict[str, float]:
-    values = observation.x.shape[0] * observation.y.shape[1] * observation.y.shape[2]
+    values = x_shape[0] * y_shape[1] * y_shape[2]
     return {"seconds": 1e-8 * values, "bytes": 12.0 * values}
 
 

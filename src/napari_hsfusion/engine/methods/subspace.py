@@ -13,9 +13,9 @@ import torch
 from ...params import SUBSPACE_PRESETS, SubspaceParams
 from ..device import limited_threads, threads_for
 from ..events import Event, Preview, Started, Step
-from ..observation import Observation, Problem
+from ..observation import Problem
 from ..subspace import choose_prior, resolve_dimensions, solve_map, spectral_basis
-from .base import Context, Method, Outcome
+from .base import Context, Method, Outcome, Shape
 
 
 def _run(
@@ -37,15 +37,15 @@ def _run(
 
 
 def _estimate(
-    observation: Observation, params: SubspaceParams, device: torch.device
+    x_shape: Shape, y_shape: Shape, params: SubspaceParams, device: torch.device
 ) -> dict[str, float]:
-    pixels = observation.y.shape[1] * observation.y.shape[2]
-    bands = observation.x.shape[0]
+    pixels = y_shape[1] * y_shape[2]
+    bands = x_shape[0]
     classes = params.classes
     d = params.d or min(10, bands)
     return {
         "seconds": 1e-8 * pixels * (d**2 * 3 * classes + bands),
-        "bytes": 4.0 * pixels * (8 * d + classes + 2 * len(observation.y) + bands),
+        "bytes": 4.0 * pixels * (8 * d + classes + 2 * y_shape[0] + bands),
     }
 
 
