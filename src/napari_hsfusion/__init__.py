@@ -18,6 +18,8 @@ _PUBLIC = {
     "evaluate": "api",
     "compare": "api",
     "assess": "api",
+    "consistency": "api",
+    "error_map": "api",
     "methods": "api",
     "make_cube": "cube",
     "HSFusionError": "errors",

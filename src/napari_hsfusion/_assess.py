@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import cube as cubes
 from ._estimate import find_responses
+from ._grid import Bools
 from ._observe import as_image, make_pair, used_bands
 from ._responses import Floats, spatial_operator
 from .errors import PairError
+
+if TYPE_CHECKING:
+    from .metrics import Consistency
 
 
 def assess(
@@ -53,9 +58,62 @@ def assess(
     CubeError
         If a metric has no value, such as one whose windows all touch masked pixels.
     """
-    import torch
-
     from . import metrics
+
+    seen = _observed(lr_hsi, hr_msi, fused, scale, psf, srf)
+    return {
+        **metrics.consistency(*seen.images, seen.forward, seen.matrix).numbers(),
+        **metrics.hqnr(*seen.images, seen.forward, seen.matrix),
+        "bands_used": int(np.count_nonzero(seen.used)),
+        "bands": int(seen.used.size),
+    }
+
+
+def consistency(
+    lr_hsi: Any,
+    hr_msi: Any,
+    fused: Any,
+    *,
+    scale: int | None = None,
+    psf: Any = None,
+    srf: Any = None,
+) -> Consistency:
+    """Compare a fused cube, seen as the two sensors see it, with what they saw.
+
+    Parameters
+    ----------
+    lr_hsi, hr_msi, fused, scale, psf, srf
+        As :func:`assess` takes them.
+
+    Returns
+    -------
+    napari_hsfusion.metrics.Consistency
+        PSNR, SAM and, pixel by pixel, the RMSE over the bands and the spectral angle
+        of the residual with either image.
+
+    Raises
+    ------
+    PairError, ResponseError, CubeError
+        As :func:`assess` raises them.
+    """
+    from . import metrics
+
+    seen = _observed(lr_hsi, hr_msi, fused, scale, psf, srf)
+    return metrics.consistency(*seen.images, seen.forward, seen.matrix)
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """LR-HSI, HR-MSI and estimate in the bands used, and the responses between them."""
+
+    images: tuple[Floats, Floats, Floats]
+    forward: Callable[[Floats], Floats]
+    matrix: Floats
+    used: Bools
+
+
+def _observed(lr_hsi: Any, hr_msi: Any, fused: Any, scale: Any, psf: Any, srf: Any) -> _Observed:
+    import torch
 
     pair = make_pair(lr_hsi, hr_msi, scale)
     estimate = as_image(fused, "fused cube")
@@ -70,16 +128,14 @@ def assess(
     if not used.any():
         raise PairError("LR-HSI and fused cube: no band is good and has values in both")
     pair = replace(pair, bands_x=used)
-    images = (pair.x[used], pair.y[pair.bands_y], values[used])
     spatial = spatial_operator(responses.psf, pair.shape_hr, pair.ratio)
 
     def forward(image: Floats) -> Floats:
         return np.asarray(spatial.forward(torch.from_numpy(np.ascontiguousarray(image))).numpy())
 
-    matrix = pair.used_response(responses.matrix)
-    return {
-        **metrics.consistency(*images, forward, matrix).numbers(),
-        **metrics.hqnr(*images, forward, matrix),
-        "bands_used": int(np.count_nonzero(used)),
-        "bands": int(used.size),
-    }
+    return _Observed(
+        images=(pair.x[used], pair.y[pair.bands_y], values[used]),
+        forward=forward,
+        matrix=pair.used_response(responses.matrix),
+        used=used,
+    )

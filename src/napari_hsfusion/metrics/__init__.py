@@ -17,7 +17,7 @@ from .conventions import (
     units,
 )
 from .hypercomplex import q2n
-from .no_reference import Consistency, consistency, d_lambda, d_s, hqnr
+from .no_reference import Consistency, consistency, d_lambda, d_s, hqnr, no_reference_infos
 from .reference import (
     absolute_error_map,
     ergas,
@@ -47,6 +47,7 @@ __all__ = [
     "hqnr",
     "metric_infos",
     "ms_ssim",
+    "no_reference_infos",
     "psnr",
     "psnr_bands",
     "q2n",

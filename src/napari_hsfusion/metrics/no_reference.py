@@ -17,10 +17,26 @@ import numpy as np
 from ..errors import ParameterError
 from ._observe import SpatialForward, degrade, high_pair, low_pair, project
 from ._pair import Pair, as_array, prepare
+from .conventions import MetricInfo
 from .hypercomplex import pair_q2n
 from .reference import band_psnr, mean_defined
 from .spectral_angle import spectral_angles
 from .windows import band_uiqi
+
+_INFOS = (
+    MetricInfo("psnr_hsi", "PSNR to LR-HSI", "dB", True),
+    MetricInfo("sam_hsi", "SAM to LR-HSI", "deg", False),
+    MetricInfo("psnr_msi", "PSNR to HR-MSI", "dB", True),
+    MetricInfo("sam_msi", "SAM to HR-MSI", "deg", False),
+    MetricInfo("d_lambda", "D_lambda", "1", False),
+    MetricInfo("d_s", "D_s", "1", False),
+    MetricInfo("hqnr", "HQNR", "1", True),
+)
+
+
+def no_reference_infos() -> dict[str, MetricInfo]:
+    """Numbers of :func:`consistency` and :func:`hqnr` in the order of a table, by key."""
+    return {info.key: info for info in _INFOS}
 
 
 @dataclass(frozen=True)
