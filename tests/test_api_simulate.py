@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,50 @@ def test_record_and_labels(tiny_scene: xr.DataArray, srf3: np.ndarray) -> None:
         assert made.record[key] == pytest.approx(sigma, rel=1e-5)
         assert (noisy - exact).std() == pytest.approx(sigma, rel=0.1)
     assert clean.record["noise_x"] == clean.record["noise_y"] == 0
+
+
+def test_the_record_repeats_the_run(tiny_scene: xr.DataArray, tmp_path: Path) -> None:
+    kernel = tmp_path / "kernel.npy"
+    np.save(kernel, np.outer([1, 2, 1], [1, 3, 1]) / 20)
+    scene = tiny_scene.copy()
+    scene.encoding["source"] = "/somewhere/scene.hdr"
+    asked = "sentinel-2a:B2,B3,B8"
+    made = api.simulate(scene, 5, kernel, asked, None, 9, snr_hsi=31.25, snr_msi=None, crop=True)
+    for cube, image in ((made.lr_hsi, "lr_hsi"), (made.hr_msi, "hr_msi")):
+        past = cube.attrs["history"][-1]
+        assert json.loads(json.dumps(past)) == past
+        assert past["image"] == image
+        assert past["source"] == "/somewhere/scene.hdr"
+        assert past["srf"] == asked
+        assert past["bands"] == ["B2", "B3", "B8"]
+        assert (past["snr_hsi_db"], past["snr_msi_db"]) == (31.25, None)
+        assert (past["crop"], past["cropped"]["to"]) == (True, [20, 30])
+        kept = past["psf"]["kernel"]
+        again = api.simulate(
+            scene,
+            past["scale"],
+            np.array(kept),
+            cube.attrs["observation"]["srf"],
+            past["snr_db"],
+            past["seed"],
+            snr_hsi=past["snr_hsi_db"],
+            snr_msi=past["snr_msi_db"],
+            crop=past["crop"],
+        )
+        np.testing.assert_array_equal(again.lr_hsi, made.lr_hsi)
+        np.testing.assert_array_equal(again.hr_msi, made.hr_msi)
+    plain = api.simulate(tiny_scene, 4, "box", made.response.matrix, 30.0)
+    past = plain.lr_hsi.attrs["history"][-1]
+    assert "source" not in past
+    assert "srf" not in past
+    assert past["crop"] is False
+
+
+def test_a_path_is_the_source(tiny_scene: xr.DataArray, tmp_path: Path) -> None:
+    path = tmp_path / "scene.hdr"
+    api.save_cube(tiny_scene, path)
+    made = api.simulate(path, 4, "box", "rapideye", 30.0)
+    assert Path(made.hr_msi.attrs["history"][-1]["source"]) == path
 
 
 def test_one_snr_an_image(tiny_scene: xr.DataArray, srf3: np.ndarray) -> None:

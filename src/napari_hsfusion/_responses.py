@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -179,6 +180,51 @@ def spatial_operator(psf: PSF, shape_hr: tuple[int, int], ratio: int) -> Spatial
         "box": SpatialDegradation.box,
     }[psf.kind]
     return make(shape_hr, ratio, border=border)
+
+
+@dataclass(frozen=True)
+class EffectiveKernel:
+    """What one LR pixel sees of the HR grid.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (k, l), float64
+        Of HR pixels; they sum to 1.
+    first : (int, int)
+        Row and column of ``weights[0, 0]``, counted from the first HR pixel that the
+        LR pixel covers.
+    """
+
+    weights: Floats
+    first: tuple[int, int]
+
+
+def effective_kernel(psf: Any, ratio: int) -> EffectiveKernel:
+    """Weights with which HR pixels enter an LR pixel far from the image's border.
+
+    Parameters
+    ----------
+    psf : str, path, array_like, PSF or mapping
+        As :func:`resolve_psf` takes them.
+    ratio : int
+
+    Raises
+    ------
+    ResponseError
+        If it is unknown or malformed, or does not sit on the pixels at this ratio.
+    """
+    spread = psf_from_note(psf) if isinstance(psf, Mapping) else parse_psf(psf)
+    taps = 2.0 * ratio + 1 if spread.sigma is None else 4.0 * spread.sigma
+    if spread.kernel is not None:
+        taps = float(max(spread.kernel.shape))
+    aside = int(np.ceil((taps + abs(spread.phase or 0.0)) / ratio)) + 1
+    side = (2 * aside + 1) * ratio
+    weights = spatial_operator(spread, (side, side), ratio).weights(aside, aside)
+    used = np.abs(weights) > 1e-12 * np.abs(weights).max()
+    rows, columns = (np.flatnonzero(used.any(axis=axis)) for axis in (1, 0))
+    cut = weights[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    start = aside * ratio
+    return EffectiveKernel(cut, (int(rows[0]) - start, int(columns[0]) - start))
 
 
 def psf_note(psf: PSF) -> str | dict[str, Any]:

@@ -7,6 +7,7 @@ on its own (the protocol of the ARGS-Diff paper).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,12 @@ import xarray as xr
 
 from . import __version__
 from . import cube as cubes
+from ._forecast import fitted_cube, given_response, pixels, restricted
 from ._grid import Bools, low_transform
 from ._numbers import checked_seed, whole_number
 from ._observe import as_image
-from ._responses import Floats, cube_response, psf_note, restrict_response, spatial_operator
-from .errors import CubeError, PairError, ParameterError
+from ._responses import Floats, psf_note, spatial_operator
+from .errors import CubeError, ParameterError
 from .sensors.psf import parse_psf
 from .sensors.srf import Response
 
@@ -122,25 +124,17 @@ def simulate(
     for name, level in levels.items():
         if level is not None and not _is_finite(level):
             raise ParameterError(f"SNR of {name}: expected a finite number of dB, got {level!r}")
-    if srf is None:
-        raise ParameterError("srf: expected a sensor's name, a CSV file or a matrix, got none")
     reference = as_image(cube, "reference")
-    whole = _pixels(reference)
-    reference = _fitted(reference, scale, crop)
-    shape = _pixels(reference)
-    response = cube_response(srf, reference, "reference")
+    asked = {"crop": bool(crop), **_origin(cube, reference), **_as_text(srf)}
+    whole = pixels(reference)
+    reference = fitted_cube(reference, scale, crop)
+    shape = pixels(reference)
+    given = given_response(srf, reference)
     spread = parse_psf(psf)
     spatial = spatial_operator(spread, shape, scale)
     truth = _survey(reference)
-    matrix = restrict_response(response.matrix, truth.good)
-    response = Response(
-        matrix,
-        response.wavelength,
-        response.names,
-        response.source,
-        response.resampling,
-        response.dropped,
-    )
+    response = restricted(given, truth.good)
+    matrix = response.matrix
     x, y = _project(truth, spatial, matrix)
     rng = np.random.default_rng(seed)
     noise_x = _add_noise(x, levels["lr_hsi"], rng, truth.good)
@@ -163,8 +157,9 @@ def simulate(
     }
     if whole != shape:
         record["cropped"] = {"from": list(whole), "to": list(shape)}
-    low = _low(reference, truth.good, x, spatial, record)
-    high = _high(reference, y, response, record)
+    past = _history(reference, record, asked)
+    low = _low(reference, truth.good, x, spatial, record, past)
+    high = _high(reference, y, response, record, past)
     return SimulatedPair(low, high, response, record)
 
 
@@ -175,31 +170,12 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def _pixels(cube: xr.DataArray) -> tuple[int, int]:
-    return int(cube.sizes["y"]), int(cube.sizes["x"])
-
-
 def _chunks(cube: xr.DataArray) -> Iterator[tuple[slice, Floats]]:
     bands, rows, columns = cube.shape
     step = max(1, _CHUNK_BYTES // (rows * columns * 8))
     for start in range(0, bands, step):
         part = slice(start, min(start + step, bands))
         yield part, cubes.to_physical(cube.isel(band=part), np.float64)
-
-
-def _fitted(cube: xr.DataArray, scale: int, crop: bool) -> xr.DataArray:
-    _, rows, columns = cube.shape
-    if rows % scale == 0 and columns % scale == 0:
-        return cube
-    fit = (rows - rows % scale, columns - columns % scale)
-    if 0 in fit:
-        raise PairError(f"the reference has {rows} x {columns} pixels: too small for scale {scale}")
-    if not crop:
-        raise PairError(
-            f"the reference has {rows} x {columns} pixels, no multiple of the scale {scale}; "
-            f"crop it to {fit[0]} x {fit[1]} (crop=True, --crop)"
-        )
-    return cube.isel(y=slice(0, fit[0]), x=slice(0, fit[1]))
 
 
 def _survey(cube: xr.DataArray) -> _Truth:
@@ -260,12 +236,33 @@ def _add_noise(
     return sigma
 
 
-def _history(cube: xr.DataArray, image: str, record: dict[str, Any]) -> list[dict[str, Any]]:
-    said = {k: record[k] for k in ("scale", "psf", "srf_source", "snr_db", "seed")}
+def _origin(cube: Any, reference: xr.DataArray) -> dict[str, str]:
+    """File of the reference, where it is known."""
+    source = reference.encoding.get("source")
+    if source is None and isinstance(cube, str | os.PathLike):
+        source = cube
+    return {} if source is None else {"source": os.fspath(source)}
+
+
+def _as_text(srf: Any) -> dict[str, str]:
+    """Give the SRF as it was asked for, where that is text and no matrix."""
+    return {"srf": os.fspath(srf)} if isinstance(srf, str | os.PathLike) else {}
+
+
+def _history(
+    cube: xr.DataArray, record: dict[str, Any], asked: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """History of either image; with ``observation`` it says all that repeats the run."""
+    keys = ("scale", "psf", "srf_source", "bands", "snr_db", "snr_hsi_db", "snr_msi_db", "seed")
+    said = {k: record[k] for k in keys}
     if "cropped" in record:
         said["cropped"] = record["cropped"]
-    entry = {"step": "simulate", "image": image, "version": __version__, **said}
+    entry = {"step": "simulate", "version": __version__, **said, **asked}
     return [*cube.attrs.get("history", []), entry]
+
+
+def _of_image(past: list[dict[str, Any]], image: str) -> list[dict[str, Any]]:
+    return [*past[:-1], {**past[-1], "image": image}]
 
 
 def _low(
@@ -274,6 +271,7 @@ def _low(
     x: npt.NDArray[np.floating],
     spatial: SpatialDegradation,
     record: dict[str, Any],
+    past: list[dict[str, Any]],
 ) -> xr.DataArray:
     transform = cube.attrs.get("transform")
     if transform is not None:
@@ -288,14 +286,18 @@ def _low(
         crs=cube.attrs.get("crs"),
         transform=transform,
         nodata=float("nan"),
-        history=_history(cube, "lr_hsi", record),
+        history=_of_image(past, "lr_hsi"),
         observation=record,
         name=_name(cube, "lr_hsi"),
     )
 
 
 def _high(
-    cube: xr.DataArray, y: npt.NDArray[np.floating], response: Response, record: dict[str, Any]
+    cube: xr.DataArray,
+    y: npt.NDArray[np.floating],
+    response: Response,
+    record: dict[str, Any],
+    past: list[dict[str, Any]],
 ) -> xr.DataArray:
     centres = None
     if response.wavelength is not None:
@@ -308,7 +310,7 @@ def _high(
         crs=cube.attrs.get("crs"),
         transform=cube.attrs.get("transform"),
         nodata=float("nan"),
-        history=_history(cube, "hr_msi", record),
+        history=_of_image(past, "hr_msi"),
         observation=record,
         name=_name(cube, "hr_msi"),
     )

@@ -186,6 +186,13 @@ class SpatialDegradation:
                 out |= (reach_y @ weight @ reach_x.T) > 0.5
         return out
 
+    def weights(self, row: int, column: int) -> npt.NDArray[np.float64]:
+        """Weights (H, W) of the high-resolution pixels in one low-resolution pixel."""
+        out = np.zeros(self.shape_hr)
+        for rows, columns in self.terms:
+            out += np.outer(rows.matrix[row], columns.matrix[column])
+        return out
+
     def energy(self) -> float:
         """Mean over low-resolution pixels of the sum of squared weights.
 

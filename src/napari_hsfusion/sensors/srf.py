@@ -89,11 +89,11 @@ def load_response(
         return fitted(matrix, centres, numbered(len(matrix)), "matrix")
     text = os.fspath(spec)
     if text.casefold().startswith("gaussian:"):
-        centre, width = _parse_gaussians(text)
+        centre, width = parse_gaussians(text)
         return gaussian_bands(centre, width, centres, widths, min_coverage=min_coverage)
-    path, columns = _as_path(text)
+    path, columns = as_path(text)
     if path is not None:
-        table = _columns(path, read_table(path), columns)
+        table = pick_columns(path, read_table(path), columns)
         return _from_table(table, str(path), centres, widths, min_coverage)
     return _from_sensor(text, centres, widths, min_coverage)
 
@@ -177,7 +177,14 @@ def _as_matrix(spec: object) -> FloatArray:
     return matrix
 
 
-def _parse_gaussians(text: str) -> tuple[list[float], list[float]]:
+def parse_gaussians(text: str) -> tuple[list[float], list[float]]:
+    """Centres and widths of ``gaussian:CENTRE/FWHM,…`` in nm.
+
+    Raises
+    ------
+    ResponseError
+        If it is anything else.
+    """
     centre, width = [], []
     for item in text.split(":", 1)[1].split(","):
         parts = item.split("/")
@@ -192,16 +199,17 @@ def _parse_gaussians(text: str) -> tuple[list[float], list[float]]:
     return centre, width
 
 
-def _split_bands(text: str) -> tuple[str, list[str] | None]:
+def split_bands(text: str) -> tuple[str, list[str] | None]:
+    """Part a specification into its name and the bands picked after a colon, or None."""
     head, colon, tail = text.rpartition(":")
     if not colon:
         return text, None
     return head, [label.strip() for label in tail.split(",")]
 
 
-def _as_path(text: str) -> tuple[Path | None, list[str] | None]:
+def as_path(text: str) -> tuple[Path | None, list[str] | None]:
     """Path and picked columns, if the text names a file rather than a sensor."""
-    head, bands = _split_bands(text)
+    head, bands = split_bands(text)
     for name, columns in ((text, None), (head, bands)):
         if Path(name).suffix.lower() in SUFFIXES:
             return Path(name).expanduser(), columns
@@ -210,7 +218,14 @@ def _as_path(text: str) -> tuple[Path | None, list[str] | None]:
     return None, None
 
 
-def _columns(path: Path, table: Table, columns: Sequence[str] | None) -> Table:
+def pick_columns(path: Path, table: Table, columns: Sequence[str] | None) -> Table:
+    """Table with the named columns alone, in that order; None takes all.
+
+    Raises
+    ------
+    ResponseError
+        If one is missing, or named twice.
+    """
     if columns is None:
         return table
     index = []
@@ -264,7 +279,7 @@ def _from_table(
 def _from_sensor(
     text: str, centres: FloatArray | None, widths: FloatArray | None, min_coverage: float
 ) -> Response:
-    name, bands = _split_bands(text)
+    name, bands = split_bands(text)
     sensor = find_sensor(name)
     if sensor is None:
         close = similar_sensors(name)
