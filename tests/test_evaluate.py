@@ -118,3 +118,14 @@ def test_consistency_maps(
     assert best.error_map_msi.mean() < seen.error_map_msi.mean() / 2
     with pytest.raises(PairError, match=r"\(11, 24, 32\)"):
         api.consistency(pair.lr_hsi, pair.hr_msi, tiny_scene[:11])
+
+
+def test_responses_of_the_run_serve_a_pair_that_has_none(pair: api.SimulatedPair) -> None:
+    """The gain of an HR-MSI in other units comes along."""
+    bare = [image.assign_attrs(observation={}, history=[]) for image in (pair.lr_hsi, pair.hr_msi)]
+    x, y = bare[0], bare[1] * 3
+    y.attrs.update(bare[1].attrs)
+    fused = api.fuse(x, y, method="bicubic", psf="box", srf="estimate", device="cpu")
+    assert fused.attrs["record"]["msi_gain"] == pytest.approx([3, 3, 3], rel=0.1)
+    found = api.estimate_responses(x, y, psf="box")
+    assert api.assess(x, y, fused) == pytest.approx(api.assess(x, y, fused, srf=found), rel=1e-6)

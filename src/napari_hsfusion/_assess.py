@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from . import cube as cubes
-from ._estimate import find_responses
+from ._estimate import Responses, find_responses
 from ._grid import Bools
-from ._observe import as_image, make_pair, used_bands
-from ._responses import Floats, spatial_operator
+from ._observe import Pair, as_image, make_pair, used_bands
+from ._responses import Floats, spatial_operator, stored
 from .errors import PairError
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def assess(
     scale : int, optional
         Ratio of the resolutions; checked against the sizes.
     psf, srf : optional
-        As :func:`~napari_hsfusion.api.fuse` takes them.
+        As :func:`~napari_hsfusion.api.fuse` takes them; one that is neither given nor
+        stored with the pair is what the fused cube's record says.
 
     Returns
     -------
@@ -106,7 +108,7 @@ def consistency(
 class _Observed:
     """LR-HSI, HR-MSI and estimate in the bands used, and the responses between them."""
 
-    images: tuple[Floats, Floats, Floats]
+    images: tuple[npt.NDArray[np.floating], npt.NDArray[np.floating], npt.NDArray[np.floating]]
     forward: Callable[[Floats], Floats]
     matrix: Floats
     used: Bools
@@ -122,7 +124,7 @@ def _observed(lr_hsi: Any, hr_msi: Any, fused: Any, scale: Any, psf: Any, srf: A
         raise PairError(
             f"the fused cube has shape (band, y, x) {estimate.shape}, the pair's has {expected}"
         )
-    responses = find_responses(pair, psf, srf)
+    responses = _responses(pair, psf, srf, estimate.attrs.get("record") or {})
     values = cubes.to_physical(estimate)
     used = pair.bands_x & used_bands(estimate, values, "fused cube")
     if not used.any():
@@ -139,3 +141,21 @@ def _observed(lr_hsi: Any, hr_msi: Any, fused: Any, scale: Any, psf: Any, srf: A
         matrix=pair.used_response(responses.matrix),
         used=used,
     )
+
+
+def _responses(pair: Pair, psf: Any, srf: Any, record: Mapping[str, Any]) -> Responses:
+    """Responses as given or stored with the pair; else those that the run used."""
+    images = (pair.lr_hsi, pair.hr_msi)
+    used = {
+        key: record[key]
+        for key, given in (("psf", psf), ("srf", srf))
+        if given is None and stored(key, *images) is None and key in record
+    }
+    if not used:
+        return find_responses(pair, psf, srf)
+    told = {**(pair.hr_msi.attrs.get("observation") or {}), **used}
+    known = replace(pair, hr_msi=pair.hr_msi.assign_attrs(observation=told))
+    found = find_responses(known, psf, srf)
+    if "srf" in used and "msi_gain" in record:
+        found = replace(found, gain=np.asarray(record["msi_gain"], dtype=np.float64))
+    return found

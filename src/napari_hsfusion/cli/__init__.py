@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from ._assess import assess
 from ._demo import demo
 from ._fuse import fuse
 from ._report import evaluate, info, methods
@@ -43,7 +44,7 @@ def _root(
     """Fuse a low-resolution hyperspectral image with a high-resolution multispectral one."""
 
 
-for _command in (info, demo, simulate, fuse, evaluate, methods):
+for _command in (info, demo, simulate, fuse, evaluate, assess, methods):
     app.command()(_command)
 
 

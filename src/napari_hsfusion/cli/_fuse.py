@@ -127,7 +127,7 @@ def fuse(
     lr_hsi = api.open_cube(hsi, variable=hsi_variable)
     hr_msi = api.open_cube(msi, variable=msi_variable)
     check_no_input([out], cubes=(hsi, msi), others=(psf, srf))
-    observation = _observation_beside(msi, lr_hsi, hr_msi, psf, srf)
+    observation = observation_beside(msi, lr_hsi, hr_msi, psf, srf)
     if observation:
         lr_hsi = lr_hsi.assign_attrs(observation=observation)
         hr_msi = hr_msi.assign_attrs(observation=observation)
@@ -171,7 +171,7 @@ def fuse(
     )
 
 
-def _observation_beside(
+def observation_beside(
     msi: Path, lr_hsi: xr.DataArray, hr_msi: xr.DataArray, psf: str | None, srf: str | None
 ) -> dict[str, Any]:
     """Read what `simulate` wrote beside the MSI, where nothing else says the responses."""

@@ -18,6 +18,8 @@ from ._console import memory, noted_warnings, print_json, reporting, stdout
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ..metrics import MetricInfo
+
 _LIBRARIES = (
     "torch",
     "numpy",
@@ -168,12 +170,16 @@ def measures_table(rows: Iterable[Mapping[str, Any]], convention: str) -> Table:
     """
     from ..metrics import metric_infos
 
-    infos = metric_infos(convention).values()
-    listed = list(rows)
+    return table_of(rows, metric_infos(convention).values(), f"convention: {convention}")
+
+
+def table_of(rows: Iterable[Mapping[str, Any]], infos: Iterable[MetricInfo], title: str) -> Table:
+    """Table of the metrics in `infos`, as :func:`measures_table` draws it."""
+    listed, infos = list(rows), list(infos)
     timed = any("seconds" in row for row in listed)
     heads = [i.label if i.unit == "1" else f"{i.label} ({i.unit})" for i in infos]
     table = _table("method" if timed else "cube", *heads, *(["time (s)"] if timed else []))
-    table.title = f"convention: {convention}"
+    table.title = title
     for column in table.columns[1:]:
         column.justify = "right"
     for row in listed:
