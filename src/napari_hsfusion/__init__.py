@@ -21,6 +21,7 @@ _PUBLIC = {
     "consistency": "api",
     "error_map": "api",
     "methods": "api",
+    "preset_params": "api",
     "make_cube": "cube",
     "HSFusionError": "errors",
 }

@@ -13,6 +13,7 @@ import xarray as xr
 from ._estimate import find_responses
 from ._numbers import checked_seed
 from ._observe import make_pair
+from ._provenance import run_origins
 from ._result import all_bands, result_cube, run_record
 from .errors import ParameterError
 from .params import Params
@@ -97,7 +98,8 @@ def iter_fuse(
     try:
         for event in run:
             if isinstance(event, Finished):
-                record = run_record(event, pair, responses, name)
+                origins = run_origins(responses, psf, srf, networks)
+                record = run_record(event, pair, responses, name, origins)
                 result = result_cube(event.cube, record, pair, observation)
                 yield replace(event, cube=result.values, record=record)
             elif isinstance(event, Started):
@@ -261,6 +263,29 @@ def expected_cost(
     chosen = get_method(method)
     _, values = _parameters(chosen, preset, params, settings)
     return chosen.estimate(tuple(shape_lr), tuple(shape_hr), values, resolve_device(device))
+
+
+def preset_params(method: str = METHOD, preset: str | None = None) -> Params:
+    """Parameters of a method's preset.
+
+    Parameters
+    ----------
+    method : str
+    preset : str, optional
+        The method's default without one.
+
+    Returns
+    -------
+    Params
+
+    Raises
+    ------
+    ParameterError
+        If the method or the preset is unknown.
+    """
+    from .engine.methods import get_method
+
+    return _parameters(get_method(method), preset, None, {})[1]
 
 
 def _parameters(

@@ -10,7 +10,7 @@ from typing import Any
 from ._assess import assess, consistency
 from ._estimate import Responses, find_responses
 from ._evaluate import compare, error_map, evaluate
-from ._fuse import expected_cost, fuse, iter_fuse
+from ._fuse import expected_cost, fuse, iter_fuse, preset_params
 from ._observe import make_pair
 from ._simulate import SimulatedPair, simulate
 from .io import open_cube, save_cube
@@ -29,6 +29,7 @@ __all__ = [
     "iter_fuse",
     "methods",
     "open_cube",
+    "preset_params",
     "save_cube",
     "simulate",
 ]
@@ -41,9 +42,10 @@ def methods() -> list[dict[str, Any]]:
     -------
     list of dict
         JSON-able: ``name``, ``title``, ``description``, ``default_preset``,
-        ``presets`` (name to parameter values) and ``parameters`` (``name``,
-        ``type``, ``optional``, ``default``, ``low``, ``high``, ``choices``,
-        ``unit``, ``tooltip``, ``applies``).
+        ``trains`` (networks that a folder can keep), ``presets`` (name to
+        parameter values) and ``parameters`` (``name``, ``type``, ``optional``,
+        ``default``, ``low``, ``high``, ``choices``, ``unit``, ``tooltip``,
+        ``applies``).
     """
     from .engine.methods import get_method, method_names
 
@@ -56,6 +58,7 @@ def methods() -> list[dict[str, Any]]:
                 "title": method.title,
                 "description": method.description,
                 "default_preset": method.default_preset,
+                "trains": method.trains,
                 "presets": {key: p.to_record() for key, p in method.presets.items()},
                 "parameters": [
                     {
