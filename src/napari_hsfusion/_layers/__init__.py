@@ -7,7 +7,7 @@ whatever their pixel sizes. The band axis stays an index in pixels.
 
 from __future__ import annotations
 
-from .back import cube_of, kind_of, layer_cube, origin_of
+from .back import cube_of, kind_of, layer_cube, origin_of, placement_of
 from .pictures import composite_picture, overview_steps, sampled_limits
 from .placement import AXES, Placement, placement
 from .show import (
@@ -37,5 +37,6 @@ __all__ = [
     "origin_of",
     "overview_steps",
     "placement",
+    "placement_of",
     "sampled_limits",
 ]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from .. import cube as cubes
 from ..errors import CubeError
+from .placement import Placement
 from .show import KEY
-
-if TYPE_CHECKING:
-    from napari.layers import Layer
 
 _OF_BANDS = ("wavelength", "fwhm", "good_band", "band_name")
 _OF_VALUES = ("nodata", "scale_factor", "add_offset", "metadata", "history")
@@ -40,7 +38,7 @@ def cube_of(data: Any, meta: dict[str, Any]) -> xr.DataArray:
     """
     name = meta.get("name")
     entry = (meta.get("metadata") or {}).get(KEY) or {}
-    known = entry.get("cube")
+    known: xr.DataArray | None = entry.get("cube")
     if meta.get("multiscale"):
         data = data[0]
     data = _array(data)
@@ -64,8 +62,8 @@ def cube_of(data: Any, meta: dict[str, Any]) -> xr.DataArray:
     return _what_holds(known, _plain(data, name))
 
 
-def layer_cube(layer: Layer) -> xr.DataArray:
-    """Give the cube that an image layer shows, its metadata included.
+def layer_cube(layer: Any) -> xr.DataArray:
+    """Give the cube that a napari image layer shows, its metadata included.
 
     Raises
     ------
@@ -84,20 +82,51 @@ def layer_cube(layer: Layer) -> xr.DataArray:
     return cube_of(layer.data, meta)
 
 
-def kind_of(layer: Layer) -> str | None:
+def kind_of(layer: Any) -> str | None:
     """``cube``, ``composite`` or ``grey`` for layers of this plugin; None for others."""
     entry = layer.metadata.get(KEY) or {}
     kind: str | None = entry.get("kind")
     return kind
 
 
-def origin_of(layer: Layer) -> tuple[float, float] | None:
+def origin_of(layer: Any) -> tuple[float, float] | None:
     """Give the origin of a georeferenced layer, for :func:`placement`; None for others."""
     entry = layer.metadata.get(KEY) or {}
     if entry.get("crs") is None:
         return None
     origin: tuple[float, float] | None = entry.get("origin")
     return origin
+
+
+def placement_of(layer: Any) -> Placement:
+    """Where the cube of a layer lies on the canvas, as the layer lies there now.
+
+    Of an overview it is the placement of the whole image.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        Any image layer, of this plugin or not.
+    """
+    rows, columns = layer.ndim - 2, layer.ndim - 1
+    start = np.asarray(layer.data_to_world([0.0] * layer.ndim))
+    steps = np.eye(layer.ndim)
+    down, right = (np.asarray(layer.data_to_world(steps[k])) - start for k in (rows, columns))
+    scale, move = (float(down[rows]), float(right[columns])), (start[rows], start[columns])
+    shear = (float(right[rows]), float(down[columns]))
+    simple = np.array_equal(layer.affine.affine_matrix, np.eye(layer.ndim + 1))
+    if simple and shear == (0.0, 0.0):  # as they were given, to the last bit
+        scale, move = tuple(layer.scale[rows:]), tuple(layer.translate[rows:])
+    entry = layer.metadata.get(KEY) or {}
+    place = Placement(
+        scale=(float(scale[0]), float(scale[1])),
+        translate=(float(move[0]), float(move[1])),
+        unit=str(layer.units[rows]),
+        origin=entry.get("origin", (0.0, 0.0)),
+        shear=shear,
+    )
+    step_y, step_x = entry.get("steps", (1, 1)) if layer.rgb else (1, 1)
+    return place if (step_y, step_x) == (1, 1) else place.of_pixels((1 / step_y, 1 / step_x))
 
 
 def _array(data: Any) -> Any:
@@ -126,7 +155,7 @@ def _same_array(first: Any, second: Any) -> bool:
         return False
     if isinstance(first, np.ndarray):
         facts = first.__array_interface__, second.__array_interface__
-        return facts[0]["data"] == facts[1]["data"] and first.strides == second.strides
+        return bool(facts[0]["data"] == facts[1]["data"] and first.strides == second.strides)
     return bool(first.name == second.name)
 
 

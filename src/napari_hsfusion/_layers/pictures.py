@@ -65,10 +65,8 @@ def composite_picture(
 
 def _values(cube: xr.DataArray, bands: Sequence[int], steps: tuple[int, int]) -> np.ndarray:
     """Physical values (3, y, x) of three bands, each read once and alone."""
-    window = {
-        axis: slice(step // 2, None, step) for axis, step in zip(("y", "x"), steps, strict=True)
-    }
-    read = {b: np.asarray(cube.isel(band=b, **window).data) for b in dict.fromkeys(bands)}
+    rows, columns = (slice(step // 2, None, step) for step in steps)
+    read = {b: np.asarray(cube.isel(band=b, y=rows, x=columns).data) for b in dict.fromkeys(bands)}
     stored = xr.DataArray(
         np.stack([read[b] for b in bands]), dims=cubes.DIMS, attrs=dict(cube.attrs)
     )
