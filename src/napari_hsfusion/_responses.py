@@ -78,8 +78,8 @@ def resolve_psf(psf: Any, lr_hsi: xr.DataArray, hr_msi: xr.DataArray) -> PSF | N
 def resolve_srf(srf: Any, lr_hsi: xr.DataArray, hr_msi: xr.DataArray) -> Response | None:
     """Spectral response as given, or as stored with the pair; None to estimate it.
 
-    A response with more bands than the HR-MSI is narrowed to the bands that the
-    HR-MSI names, if it names them.
+    A response whose bands have names is narrowed to those that the HR-MSI names, in
+    its order, if it names them. The rows of a plain matrix are the HR-MSI's bands.
 
     Raises
     ------
@@ -95,16 +95,18 @@ def resolve_srf(srf: Any, lr_hsi: xr.DataArray, hr_msi: xr.DataArray) -> Respons
                 "no SRF is stored with the images: give srf= a matrix, a CSV file, a sensor's "
                 "name, or 'estimate' (--srf)"
             )
+        srf = _with_names(srf, stored("bands", hr_msi, lr_hsi))
     if isinstance(srf, str) and srf.strip().lower() == ESTIMATE:
         return None
+    named = isinstance(srf, str | os.PathLike | Response)
     response = cube_response(srf, lr_hsi, "LR-HSI")
-    names = _band_names(hr_msi)
+    names = tuple(_band_names(hr_msi)) if named else ()
     if names and len(set(names)) == len(names) and set(names) <= set(response.names):
         rows = [response.names.index(name) for name in names]
         response = Response(
             response.matrix[rows],
             response.wavelength,
-            tuple(names),
+            names,
             response.source,
             response.resampling,
             response.dropped,
@@ -269,6 +271,16 @@ def stored(key: str, *images: xr.DataArray) -> Any:
         if isinstance(observation, Mapping) and observation.get(key) is not None:
             return observation[key]
     return None
+
+
+def _with_names(srf: Any, bands: Any) -> Any:
+    """Stored matrix with the names that are stored of its rows, if they are."""
+    if isinstance(srf, str | os.PathLike) or not isinstance(bands, list | tuple):
+        return srf
+    plain = load_response(srf, None)
+    if len(bands) != len(plain.matrix):
+        return srf
+    return Response(plain.matrix, None, tuple(str(band) for band in bands), plain.source)
 
 
 def _band_names(cube: xr.DataArray) -> list[str]:

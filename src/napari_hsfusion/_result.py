@@ -14,6 +14,7 @@ from . import cube as cubes
 from ._estimate import Responses
 from ._grid import high_transform
 from ._observe import Pair
+from ._provenance import input_origin
 from ._responses import Floats, psf_note
 
 if TYPE_CHECKING:
@@ -34,7 +35,11 @@ def all_bands(event: Preview, pair: Pair) -> Preview:
 
 
 def run_record(
-    event: Finished, pair: Pair, responses: Responses, preset: str | None
+    event: Finished,
+    pair: Pair,
+    responses: Responses,
+    preset: str | None,
+    origins: Mapping[str, Any],
 ) -> dict[str, Any]:
     run = dict(event.record)
     record: dict[str, Any] = {
@@ -47,22 +52,24 @@ def run_record(
         "srf": responses.srf.matrix.tolist(),
         "srf_source": responses.srf.source,
         "msi_gain": responses.gain.tolist(),
+        **origins,
         "notes": list(responses.srf.warnings),
         "value_scale": run.pop("scale"),
         **run,
-        "inputs": {
-            key: {
-                "shape": list(image.shape),
-                "dtype": str(image.dtype),
-                "name": None if image.name is None else str(image.name),
-                "unused_bands": (np.flatnonzero(~used) + 1).tolist(),
-                "invalid_pixels": int((~valid).sum()),
-            }
-            for key, image, used, valid in (
-                ("lr_hsi", pair.lr_hsi, pair.bands_x, pair.valid_x()),
-                ("hr_msi", pair.hr_msi, pair.bands_y, pair.valid_y()),
-            )
-        },
+    }
+    record["inputs"] = {
+        key: {
+            "shape": list(image.shape),
+            "dtype": str(image.dtype),
+            "name": None if image.name is None else str(image.name),
+            "unused_bands": (np.flatnonzero(~used) + 1).tolist(),
+            "invalid_pixels": int((~valid).sum()),
+            **input_origin(image, values, used, record),
+        }
+        for key, image, values, used, valid in (
+            ("lr_hsi", pair.lr_hsi, pair.x, pair.bands_x, pair.valid_x()),
+            ("hr_msi", pair.hr_msi, pair.y, pair.bands_y, pair.valid_y()),
+        )
     }
     if responses.record:
         record["estimated"] = dict(responses.record)

@@ -237,11 +237,11 @@ def _add_noise(
 
 
 def _origin(cube: Any, reference: xr.DataArray) -> dict[str, str]:
-    """File of the reference, where it is known."""
-    source = reference.encoding.get("source")
-    if source is None and isinstance(cube, str | os.PathLike):
-        source = cube
-    return {} if source is None else {"source": os.fspath(source)}
+    """File (and its variable) or layer of the reference, where it is known."""
+    said = {key: reference.encoding.get(key) for key in ("source", "variable", "layer")}
+    if said["source"] is None and isinstance(cube, str | os.PathLike):
+        said["source"] = cube
+    return {key: os.fspath(value) for key, value in said.items() if value is not None}
 
 
 def _as_text(srf: Any) -> dict[str, str]:
