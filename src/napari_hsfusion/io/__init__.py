@@ -115,7 +115,9 @@ def open_cube(path: str | Path, variable: str | None = None) -> xr.DataArray:
     xarray.DataArray
         Dimensions (band, y, x) in the stored type and native byte order, with
         the coordinates and attributes of :mod:`napari_hsfusion.cube`, and the
-        attribute ``record`` if a run record was saved with it.
+        attribute ``record`` if a run record was saved with it. Its ``encoding``
+        says where it is from: ``source``, the absolute path that was opened, and
+        ``variable``, the one that was taken of a MATLAB file.
 
     Raises
     ------
@@ -159,16 +161,19 @@ def open_cube(path: str | Path, variable: str | None = None) -> xr.DataArray:
     if kind == "mat":
         from .mat import open_mat
 
-        return open_mat(path, variable)
-    if variable is not None:
+        cube = open_mat(path, variable)
+    elif variable is not None:
         raise VariableError(f"{path}: variable={variable!r}: only MATLAB files have variables")
-    if kind == "tiff":
+    elif kind == "tiff":
         from .tiff import open_tiff
 
-        return open_tiff(path)
-    from .envi import open_envi
+        cube = open_tiff(path)
+    else:
+        from .envi import open_envi
 
-    return open_envi(path)
+        cube = open_envi(path)
+    cube.encoding["source"] = str(path.absolute())
+    return cube
 
 
 def save_cube(

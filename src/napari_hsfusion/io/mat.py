@@ -111,7 +111,9 @@ def open_mat(path: Path, variable: str | None = None) -> xr.DataArray:
     if EXTRAS_NAME in companions and chosen.name == CUBE_NAME:
         extras = _fields.loads(str(companions[EXTRAS_NAME].load()), path)
     native = read_companions(companions, pixels.shape[0], pixels.dtype, bool(extras), path)
-    return _fields.build(pixels, native, extras, path.stem)
+    cube = _fields.build(pixels, native, extras, path.stem)
+    cube.encoding["variable"] = chosen.name
+    return cube
 
 
 def numeric_arrays(path: Path) -> dict[str, np.ndarray]:
