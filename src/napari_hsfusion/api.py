@@ -12,10 +12,12 @@ from ._estimate import Responses, find_responses
 from ._evaluate import compare, error_map, evaluate
 from ._fuse import expected_cost, fuse, iter_fuse, preset_params
 from ._observe import make_pair
+from ._regions import RegionSpectrum, pixel_spectrum, region_spectrum
 from ._simulate import SimulatedPair, simulate
 from .io import open_cube, save_cube
 
 __all__ = [
+    "RegionSpectrum",
     "Responses",
     "SimulatedPair",
     "assess",
@@ -29,7 +31,9 @@ __all__ = [
     "iter_fuse",
     "methods",
     "open_cube",
+    "pixel_spectrum",
     "preset_params",
+    "region_spectrum",
     "save_cube",
     "simulate",
 ]
