@@ -18,8 +18,9 @@ from ._estimate import Responses
 from ._observe import used_bands
 from .errors import CubeError, WeightsError
 
-SCENES = ("demo_scene", "indian_pines")
-"""History steps that make a scene; functions of :mod:`napari_hsfusion.scene`."""
+SCENES = {"demo_scene": ("size", "bands", "seed", "longest_nm"), "indian_pines": ()}
+"""History steps that make a scene, and their arguments: functions of
+:mod:`napari_hsfusion.scene`."""
 
 _DIGITS = 32
 

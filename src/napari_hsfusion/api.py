@@ -12,7 +12,9 @@ from ._estimate import Responses, find_responses
 from ._evaluate import compare, error_map, evaluate
 from ._fuse import expected_cost, fuse, iter_fuse, preset_params
 from ._observe import make_pair
+from ._provenance import verify
 from ._regions import RegionSpectrum, pixel_spectrum, region_spectrum
+from ._script import as_script
 from ._simulate import SimulatedPair, simulate
 from .io import open_cube, save_cube
 
@@ -20,6 +22,7 @@ __all__ = [
     "RegionSpectrum",
     "Responses",
     "SimulatedPair",
+    "as_script",
     "assess",
     "compare",
     "consistency",
@@ -36,6 +39,7 @@ __all__ = [
     "region_spectrum",
     "save_cube",
     "simulate",
+    "verify",
 ]
 
 
