@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from magicgui.types import FileDialogMode
 from magicgui.widgets import ComboBox, Container, FileEdit, FloatSpinBox
 from qtpy.QtCore import QRectF
 from qtpy.QtWidgets import QHBoxLayout
@@ -64,7 +66,7 @@ class PSFPicker(Container):
         )
         patterns = " ".join(f"*{suffix}" for suffix in KERNEL_SUFFIXES)
         self.file = FileEdit(
-            mode="r",
+            mode=FileDialogMode.EXISTING_FILE,
             filter=f"Kernels ({patterns})",
             tooltip="File with a 2-D array of weights on the HR grid; it is brought to sum 1.",
             nullable=True,
@@ -127,7 +129,7 @@ class PSFPicker(Container):
             self.sigma.value = spread.sigma
             self.kind.value = GAUSSIAN
         elif spread.kind == "kernel":
-            self.file.value = str(value)
+            self.file.value = Path(str(value))
             self.kind.value = FILE
         else:
             self.kind.value = names[spread.kind]

@@ -18,7 +18,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QFontMetrics
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy
 
-_WIDEST = "Reference"
+_WIDEST = "Responses"
 
 
 def row(label: str, *widgets: Widget, tooltip: str = "") -> Container:
@@ -62,6 +62,7 @@ def scrolled(form: Container) -> QScrollArea:
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    form.native.layout().addStretch(1)
     area.setWidget(form.native)
     return area
 
@@ -82,7 +83,7 @@ class NoiseRow(Container):
             value=35.0 if value is None else value, min=-20.0, max=200.0, step=1.0, tooltip=tooltip
         )
         self.noisy = CheckBox(
-            value=value is not None, text="dB", tooltip="Untick to add no noise at all."
+            value=value is not None, text="noise (dB)", tooltip="Untick to add no noise at all."
         )
         self.noisy.changed.connect(self._switch)
         super().__init__(

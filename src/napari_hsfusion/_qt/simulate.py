@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import CheckBox, Container, LineEdit, PushButton, SpinBox
@@ -11,16 +10,23 @@ from napari.utils import progress
 from napari.utils.notifications import show_info, show_warning
 from napari.viewer import Viewer
 
-from .. import _layers, api
-from .._forecast import Forecast, fitting_size, forecast
-from .._layers import LayerData, Placement
+from .. import _layers
+from .._forecast import Forecast, fitting_size
+from .._layers import LayerData
 from .._numbers import LARGEST_SEED, checked_seed
 from ..errors import HSFusionError, ParameterError
 from .latest import Latest
-from .layer_choice import LayerChoice, cube_or_none, shows_cube
+from .layer_choice import LayerChoice, cube_or_none
 from .links import Links
 from .psf_picker import PSFPicker
 from .rows import NoiseRow, column, row, sentence
+from .simulating import (
+    likely_reference,
+    look_ahead,
+    may_be_reference,
+    simulated_layers,
+    with_layer,
+)
 from .srf_picker import SRFPicker
 from .worker import Job, JobError, JobState, run_job
 
@@ -51,11 +57,11 @@ class SimulateWidget(Container):
         self._viewer = viewer
         self._links = Links()
         self._bar: Any = None
-        self._subject: Layer | None = None
+        self._subject: Any = None
         self._fits = False
         self.job: Job | None = None
         self.outlook = ""
-        self._looking = Latest(_look_ahead, self._looked)
+        self._looking = Latest(look_ahead, self._looked)
         self._make_controls()
         self._arrange()
         self._connect()
@@ -66,8 +72,8 @@ class SimulateWidget(Container):
     def _make_controls(self) -> None:
         self.reference = LayerChoice(
             self._viewer,
-            _may_be_reference,
-            _likely_reference,
+            may_be_reference,
+            likely_reference,
             tooltip="The cube that both sensors look at: the truth of the experiment.",
         )
         self.ratio = SpinBox(
@@ -149,6 +155,7 @@ class SimulateWidget(Container):
         self.run_button.changed.connect(self.run)
         self.cancel_button.changed.connect(self.cancel)
         self._links.connect(self._viewer.layers.events.removed, self._layer_removed)
+        self.native_parent_changed.connect(self._moved)
         self.native.destroyed.connect(self._closed)
 
     # -- what it says
@@ -198,7 +205,7 @@ class SimulateWidget(Container):
         for level in (self.snr_hsi, self.snr_msi):
             level.visible = bool(self.apart.value)
         cube = cube_or_none(self.reference.value)
-        self._offer_crop(cube)
+        misfit = self._offer_crop(cube)
         if cube is None:
             self._say("Open a cube first: a layer with the axes band, y, x.", False)
             return
@@ -207,7 +214,7 @@ class SimulateWidget(Container):
         except HSFusionError as error:
             self._say(_sentence(str(error)), False)
             return
-        if self.crop_button.visible:
+        if misfit:
             rows, columns = cube.shape[1:]
             self._say(
                 f"{rows} × {columns} pixels are no multiple of the ratio {self.ratio.value}.", False
@@ -215,13 +222,15 @@ class SimulateWidget(Container):
             return
         self._looking.ask(cube, {key: values[key] for key in ("scale", "psf", "srf", "crop")})
 
-    def _offer_crop(self, cube: xr.DataArray | None) -> None:
+    def _offer_crop(self, cube: xr.DataArray | None) -> bool:
+        """Offer what makes the size fit, where something does; whether it did."""
         rows, columns = (0, 0) if cube is None else cube.shape[1:]
         fit = fitting_size(rows, columns, int(self.ratio.value))
         offered = fit != (rows, columns) and 0 not in fit and not self.crop.value
         self.crop_button.visible = offered
         if offered:
             self.crop_button.text = f"Crop to {fit[0]} × {fit[1]}"
+        return offered
 
     def _looked(self, ahead: Forecast | None, trouble: str | None) -> None:
         if ahead is None:
@@ -240,7 +249,8 @@ class SimulateWidget(Container):
             self.run_button.enabled = possible
 
     def _toggle_advanced(self, *_: object) -> None:
-        shown = not self.advanced.visible
+        # not what is seen now: the form may lie behind another
+        shown = self.advanced.native.isHidden()
         self.advanced.visible = shown
         self.advanced_button.text = "▾ Advanced" if shown else "▸ Advanced"
 
@@ -263,11 +273,11 @@ class SimulateWidget(Container):
         except HSFusionError as error:
             show_warning(f"{_TITLE}: {error}")
             return None
-        self._subject = layer
+        self._subject = layer.unique_id
         self._bar = progress(total=0, desc=_TITLE)
         self.job = run_job(
             simulated_layers,
-            _named(cube, layer.name),
+            with_layer(cube, layer.name),
             values,
             layer.name.removesuffix(" (composite)"),
             _layers.placement_of(layer),
@@ -319,9 +329,16 @@ class SimulateWidget(Container):
     # -- what the viewer says
 
     def _layer_removed(self, event: Any) -> None:
-        if self.running and self._subject is not None and event.value is self._subject:
+        if not self.running or self._subject is None:
+            return
+        if all(layer.unique_id != self._subject for layer in self._viewer.layers):
             self._subject = None
             show_info(f"{_TITLE}: its reference was removed, so nothing will be added.")
+            self.cancel()
+
+    def _moved(self, parent: Any) -> None:
+        """Let a run come to nothing whose form was taken out of the window."""
+        if parent is None:
             self.cancel()
 
     def _closed(self, *_: object) -> None:
@@ -332,62 +349,6 @@ class SimulateWidget(Container):
         if self.job is not None:
             self.job.abandon()
         self._close_bar()
-
-
-def simulated_layers(
-    cube: xr.DataArray, values: Mapping[str, Any], name: str, place: Placement
-) -> list[LayerData]:
-    """Simulate a pair and lay it over its reference (called in another thread).
-
-    Parameters
-    ----------
-    cube : xarray.DataArray
-        Reference.
-    values : mapping
-        Keywords of :func:`napari_hsfusion.api.simulate`.
-    name : str
-        Of the reference, at the head of the names of both layers.
-    place : Placement
-        Of the reference on the canvas.
-
-    Returns
-    -------
-    list of LayerData
-        HR-MSI as a composite, LR-HSI above it.
-    """
-    pair = api.simulate(cube, **values)
-    below = place.of_pixels(float(pair.record["scale"]), float(pair.record["phase"]))
-    return [
-        _layers.composite_layer(pair.hr_msi, f"{name} HR-MSI", place),
-        _layers.band_layer(pair.lr_hsi, f"{name} LR-HSI", below),
-    ]
-
-
-def _look_ahead(cube: xr.DataArray, values: Mapping[str, Any]) -> Forecast:
-    return forecast(cube, **values)
-
-
-def _may_be_reference(layer: Layer) -> bool:
-    return shows_cube(layer) or _layers.kind_of(layer) == "composite"
-
-
-def _likely_reference(layer: Layer) -> float:
-    """Rank of a layer: cubes of many pixels and bands before composites and LR-HSIs."""
-    cube = cube_or_none(layer)
-    if cube is None:
-        return -1.0
-    made = any(entry.get("step") in ("simulate", "fuse") for entry in cube.attrs.get("history", []))
-    composite = _layers.kind_of(layer) == "composite"
-    return float(cube.size) * (1e-12 if made else 1.0) * (1e-6 if composite else 1.0)
-
-
-def _named(cube: xr.DataArray, layer: str) -> xr.DataArray:
-    """Cube that says which layer it came from, where no file is known."""
-    out = cube.copy(deep=False)
-    out.encoding = {"layer": layer, **cube.encoding}
-    if "source" in out.encoding:
-        del out.encoding["layer"]
-    return out
 
 
 def _seed(text: str) -> int:

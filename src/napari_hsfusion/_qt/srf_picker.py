@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from magicgui.types import FileDialogMode
 from magicgui.widgets import ComboBox, Container, FileEdit, LineEdit
 
 from .._responses import cube_response, stored
@@ -72,7 +73,7 @@ class SRFPicker(Container):
         )
         patterns = " ".join(f"*{suffix}" for suffix in SUFFIXES)
         self.file = FileEdit(
-            mode="r",
+            mode=FileDialogMode.EXISTING_FILE,
             filter=f"Responses ({patterns})",
             tooltip="CSV with a column wavelength_nm and one column a band, or a matrix.",
             nullable=True,
@@ -91,8 +92,8 @@ class SRFPicker(Container):
         self.chips = BandChips()
         self.plot = ResponsePlot(viewer)
         self.caption = sentence()
-        for part in (self.chips, self.plot, self.caption):
-            self.native.layout().addWidget(part)
+        for native in (self.chips, self.plot, self.caption):
+            self.native.layout().addWidget(native)
         self.chips.picked.connect(self._chip_clicked)
         self._drawing = Latest(_find, self._show)
         self.native.destroyed.connect(self._drawing.stop)
@@ -282,7 +283,7 @@ def _in_words(
         return "Choose a cube to see the response on its bands."
     if picked == () or used is None:
         return "Choose at least one band."
-    text = f"{len(used.names)} bands on the cube's {used.matrix.shape[1]}."
+    text = f"{len(used.names)} bands, over the cube's {used.matrix.shape[1]}."
     dropped = found.response.dropped if found.response is not None else ()
     if dropped:
         text += f" The cube does not cover {', '.join(dropped)}."
