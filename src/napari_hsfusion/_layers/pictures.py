@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from .. import cube as cubes
+from .. import io
 from ..figures import colour_limits, composite, composite_bands
 
 LARGEST = 4096
@@ -66,7 +67,7 @@ def composite_picture(
 def _values(cube: xr.DataArray, bands: Sequence[int], steps: tuple[int, int]) -> np.ndarray:
     """Physical values (3, y, x) of three bands, each read once and alone."""
     rows, columns = (slice(step // 2, None, step) for step in steps)
-    read = {b: np.asarray(cube.isel(band=b, y=rows, x=columns).data) for b in dict.fromkeys(bands)}
+    read = {b: io.read_part(cube.data, b, rows, columns) for b in dict.fromkeys(bands)}
     stored = xr.DataArray(
         np.stack([read[b] for b in bands]), dims=cubes.DIMS, attrs=dict(cube.attrs)
     )
@@ -83,12 +84,8 @@ def sampled_limits(cube: xr.DataArray, bands: int = 5) -> tuple[float, float]:
         good = np.arange(cube.sizes["band"])
     picks = good[np.unique(np.linspace(0, good.size - 1, bands).round().astype(int))]
     rows, columns = _windows(cube.sizes["y"]), _windows(cube.sizes["x"])
-    parts = [
-        np.asarray(cube.isel(band=int(b), y=r, x=c).data).ravel()
-        for b in picks
-        for r in rows
-        for c in columns
-    ]
+    windows = [(r, c) for r in rows for c in columns]
+    parts = [part.ravel() for b in picks for part in io.read_windows(cube.data, int(b), windows)]
     stored = np.concatenate(parts)
     known = stored[np.isfinite(stored)]
     nodata = cube.attrs.get("nodata")

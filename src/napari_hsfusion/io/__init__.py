@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import xarray as xr
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "files_read",
     "files_written",
     "open_cube",
+    "read_part",
+    "read_windows",
     "replace_together",
     "save_cube",
     "sniff",
@@ -94,6 +97,45 @@ def replace_together(written: Sequence[Path], targets: Sequence[Path]) -> None:
     from ._atomic import replace_all
 
     replace_all(written, [target.resolve() for target in targets])
+
+
+def read_part(data: Any, band: int, rows: slice, columns: slice) -> np.ndarray:
+    """Rows and columns of one band, read from the file alone where it allows that.
+
+    Parameters
+    ----------
+    data : array of shape (band, y, x)
+        In memory or lazy; of a cube just opened, no more is read than is needed.
+    band : int
+    rows, columns : slice
+        With steps, if only some are wanted.
+
+    Returns
+    -------
+    ndarray, shape (y, x)
+    """
+    from ._parts import read_part as read
+
+    return read(data, band, rows, columns)
+
+
+def read_windows(data: Any, band: int, windows: Sequence[tuple[slice, slice]]) -> list[np.ndarray]:
+    """Several windows of one band, which is read whole once where windows cost as much.
+
+    Parameters
+    ----------
+    data : array of shape (band, y, x)
+    band : int
+    windows : sequence of (slice, slice)
+        Rows and columns, without steps.
+
+    Returns
+    -------
+    list of ndarray, shape (y, x)
+    """
+    from ._parts import read_windows as read
+
+    return read(data, band, windows)
 
 
 def open_cube(path: str | Path, variable: str | None = None) -> xr.DataArray:

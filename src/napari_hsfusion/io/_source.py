@@ -190,9 +190,15 @@ class RawSource:
         ``columns`` is bsq with each band stored column by column, as MATLAB does.
     offset : int
         Bytes before the first pixel.
+
+    Attributes
+    ----------
+    reads : str
+        What it can read without anything around it: single pixels.
     """
 
     ndim = 3
+    reads = "pixels"
 
     def __init__(
         self,

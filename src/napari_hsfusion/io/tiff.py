@@ -93,6 +93,7 @@ class RasterSource:
     """Pixels through GDAL. A dataset serves one thread at a time: hence the lock."""
 
     ndim = 3
+    reads = "windows"
 
     def __init__(self, handle: FileHandle, dataset: Any) -> None:
         self.shape = (dataset.count, dataset.height, dataset.width)
