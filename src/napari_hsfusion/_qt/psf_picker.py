@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from qtpy.QtCore import QRectF
 from qtpy.QtWidgets import QHBoxLayout
 
 from .._responses import EffectiveKernel, effective_kernel, stored
+from ..errors import ResponseError
 from ..sensors.psf import KERNEL_SUFFIXES, parse_psf
 from .latest import Latest
 from .plots import Plot, pg
@@ -119,10 +121,16 @@ class PSFPicker(Container):
 
     @value.setter
     def value(self, value: Any) -> None:
+        if not (value is None or isinstance(value, str | os.PathLike)):
+            raise ResponseError(
+                f"PSF picker: expected a specification or a file, got {type(value).__name__}"
+            )
         for label, meant in self._extra.items():
-            if value is meant or value == meant:
+            if value == meant:
                 self.kind.value = label
                 return
+        if value is None:
+            raise ResponseError(f"PSF picker: expected one of {', '.join(self.kind.choices)}")
         spread = parse_psf(value)
         names = {kind: label for label, kind in _NAMED.items()}
         if spread.kind == "gaussian" and spread.sigma is not None:
