@@ -1,0 +1,167 @@
+"""Which layers are references, results and observations, and what a comparison holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .._layers import Placement
+from ..cube import wavelengths
+from .layer_choice import LayerChoice, cube_or_none, shows_cube
+from .maps import MapLayer
+from .measuring import Gallery
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from napari.layers import Layer
+
+Where = Mapping[tuple[str, int], tuple[Placement, tuple[str, str]]]
+"""Placement and axis labels of the map of a key (see :class:`.Drawn`) and a task."""
+
+MAP_KINDS = (
+    ("error (RMSE over bands)", "rmse"),
+    ("error of the band on show", "band"),
+    ("spectral angle", "sam"),
+)
+"""Maps against a reference: words and key."""
+
+RESIDUAL_KINDS = (("residual (RMSE over bands)", "rmse"), ("spectral angle", "sam"))
+"""Maps against the pair."""
+
+_WITH = {"": "", "hsi": " to LR-HSI", "msi": " to HR-MSI"}
+
+
+class ReferenceChoice(LayerChoice):
+    """Choice of a layer, or of none."""
+
+    def _rows(self, widget: Any) -> list[tuple[str, Layer | None]]:
+        return [*super()._rows(widget), ("none: the observed pair", None)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What maps show: the key of their kind, and words for their names."""
+
+    of: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A layer as it was when a comparison started.
+
+    Attributes
+    ----------
+    layer : Layer
+    name : str
+    cube : xarray.DataArray
+    scale : float
+        Ratio of the resolutions, for ERGAS.
+    """
+
+    layer: Layer
+    name: str
+    cube: xr.DataArray
+    scale: float
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The pair that results were made of."""
+
+    lr_layer: Layer
+    hr_layer: Layer
+    lr_hsi: xr.DataArray
+    hr_msi: xr.DataArray
+
+    @classmethod
+    def of(cls, lr_layer: Layer | None, hr_layer: Layer | None) -> Observed | None:
+        """Take both layers; None where one is missing, or both are one image."""
+        low, high = cube_or_none(lr_layer), cube_or_none(hr_layer)
+        if lr_layer is None or hr_layer is None or low is None or high is None or low is high:
+            return None
+        return cls(lr_layer, hr_layer, low, high)
+
+
+def recorded_scale(cube: xr.DataArray) -> float | None:
+    """Ratio of the resolutions that a fused cube's record says, or None."""
+    said = (cube.attrs.get("record") or {}).get("scale")
+    return None if said is None else float(said)
+
+
+def is_result(cube: xr.DataArray) -> bool:
+    """Whether a cube was fused."""
+    return any(entry.get("step") == "fuse" for entry in cube.attrs.get("history", []))
+
+
+def is_lowered(cube: xr.DataArray) -> bool:
+    """Whether a cube is an observation, and no result."""
+    past = cube.attrs.get("history", [])
+    return any(entry.get("step") == "simulate" for entry in past) and not is_result(cube)
+
+
+def reference_rank(layer: Layer | None, layers: Iterable[Layer]) -> float:
+    """How likely a layer is the reference; None stands for no reference at all."""
+    if layer is None:
+        return 0.0
+    cube = cube_or_none(layer)
+    if cube is None or is_lowered(cube) or is_result(cube):
+        return -1.0
+    shapes = [c.shape for c in map(_cube, layers) if c is not None and is_result(c)]
+    if cube.shape in shapes:
+        return 2.0
+    return -0.5 if shapes else 0.5
+
+
+def worth_a_tick(layer: Layer, reference: Layer | None) -> bool:
+    """Whether a layer is compared as long as nobody says otherwise."""
+    cube, truth = cube_or_none(layer), cube_or_none(reference)
+    if cube is None or layer is reference:
+        return False
+    return is_result(cube) if truth is None else cube.shape == truth.shape
+
+
+def map_name(of: str, band: int | None, reference: xr.DataArray | None) -> str:
+    """What a map shows, for the name of its layer."""
+    if of == "sam":
+        return "angle (deg)"
+    if reference is None:
+        return "residual"
+    if band is None:
+        return "error"
+    centres = wavelengths(reference)
+    where = f"band {band + 1}" if centres is None else f"{centres[band]:.0f} nm"
+    return f"error, {where}"
+
+
+def layers_of(
+    gallery: Gallery, subjects: Sequence[Subject | None], where: Where, plan: Plan
+) -> tuple[list[MapLayer], list[str]]:
+    """Turn maps into layers, and what could not be drawn into words.
+
+    Parameters
+    ----------
+    gallery : Gallery
+    subjects : sequence of Subject or None
+        By the key of the task; None for a layer that has gone.
+    where : mapping
+    plan : Plan
+    """
+    maps, problems = [], []
+    for drawn in gallery.drawn:
+        subject = subjects[drawn.key]
+        if subject is None:
+            continue
+        if drawn.problem:
+            problems.append(f"{subject.layer.name}: {drawn.problem}")
+        for key, image in drawn.maps.items():
+            place, labels = where[key, drawn.key]
+            title = f"{subject.layer.name}: {plan.name}{_WITH[key]}"
+            maps.append(MapLayer(image, title, plan.of, key, gallery.limits[key], place, labels))
+    maps.sort(key=lambda one: one.group)
+    return maps, problems
+
+
+def _cube(layer: Layer) -> xr.DataArray | None:
+    return cube_or_none(layer) if shows_cube(layer) else None
