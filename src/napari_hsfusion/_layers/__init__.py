@@ -7,7 +7,7 @@ whatever their pixel sizes. The band axis stays an index in pixels.
 
 from __future__ import annotations
 
-from .back import cube_of, kind_of, layer_cube, origin_of, placement_of
+from .back import cube_of, is_image, kind_of, layer_cube, origin_of, placement_of
 from .pictures import composite_picture, overview_steps, sampled_limits
 from .placement import AXES, Placement, placement
 from .show import (
@@ -31,6 +31,7 @@ __all__ = [
     "composite_picture",
     "cube_layers",
     "cube_of",
+    "is_image",
     "kind_of",
     "layer_cube",
     "metadata",

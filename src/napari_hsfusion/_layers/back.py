@@ -70,7 +70,7 @@ def layer_cube(layer: Any) -> xr.DataArray:
     CubeError
         If the layer is not an image layer of 2 or 3 dimensions.
     """
-    if getattr(layer, "_type_string", None) != "image":
+    if not is_image(layer):
         kind = type(layer).__name__
         raise CubeError(f"layer {getattr(layer, 'name', layer)!r}: expected an image, got {kind}")
     meta = {
@@ -80,6 +80,13 @@ def layer_cube(layer: Any) -> xr.DataArray:
         "multiscale": layer.multiscale,
     }
     return cube_of(layer.data, meta)
+
+
+def is_image(layer: Any) -> bool:
+    """Whether a layer is an image (labels are none), seen through a proxy or not."""
+    from napari.layers import Image
+
+    return isinstance(layer, Image)
 
 
 def kind_of(layer: Any) -> str | None:
