@@ -32,8 +32,9 @@ from .maps import labels_of, remove_maps, show_maps
 from .measures import NO_REFERENCE, MeasuredRow, Measures
 from .measuring import Gallery, Measured
 from .pair import likely_hr, likely_lr
-from .results_panel import ResultsPanel, Sideways
+from .results_panel import ResultsPanel
 from .rows import column, row
+from .sideways import FormScroll, Sideways
 from .view_row import ViewRow
 from .worker import Job, run_job
 
@@ -98,7 +99,7 @@ class CompareWidget(Container):
             tooltip="The high-resolution multispectral image that the results were made of.",
         )
         self.checks = LayerChecks(
-            self._viewer, shows_cube, lambda layer: worth_a_tick(layer, self.reference.value)
+            self._viewer, shows_cube, lambda layer: worth_a_tick(layer, self.reference.layer)
         )
         self.checks.setToolTip("Tick the layers to compare.")
         self.view_row = ViewRow(self._viewer, self._members)
@@ -119,7 +120,7 @@ class CompareWidget(Container):
         )
         self.map_kind = ComboBox(
             # choices given as a list would come back whenever the widget gets another parent
-            choices=lambda _: list(MAP_KINDS if self.reference.value else RESIDUAL_KINDS),
+            choices=lambda _: list(MAP_KINDS if self.reference.layer else RESIDUAL_KINDS),
             tooltip="What the maps show: where a result errs, and by how much.",
         )
         self.maps_button = PushButton(
@@ -146,24 +147,23 @@ class CompareWidget(Container):
                 row("Layers", ticks),
                 self.ratio_row,
                 _beside(self.compare_button, self.cancel_button),
-                row("Maps", self.map_kind, self.maps_button, self.remove_button),
+                row("Maps", self.map_kind, _beside(self.maps_button, self.remove_button)),
                 self.view_row,
                 self.more_button,
                 self.more,
             ],
             labels=False,
-            scrollable=True,
         )
         self.form.margins = (0, 0, 4, 0)
         self.form.native.layout().addStretch(1)
         self.panel = ResultsPanel()
         self.table = self.panel.table
         layout = self.native.layout()
-        # as a child, magicgui would take the form out of its scroll area
-        layout.addWidget(self.form.root_native_widget, 3)
-        layout.addWidget(self.panel, 2)
+        self._scroll = FormScroll(self.form.native)
+        layout.addWidget(self._scroll)
+        layout.addWidget(self.panel, 1)
         self.native.setMinimumWidth(300)
-        self._sideways = Sideways(self.native)
+        self._sideways = Sideways(self.native, self._scroll)
 
     def _connect(self) -> None:
         self.reference.changed.connect(self._mode_changed)
@@ -195,7 +195,7 @@ class CompareWidget(Container):
         found = []
         for layer in reversed(self.checks.checked):
             cube = cube_or_none(layer)
-            if cube is not None and layer is not self.reference.value:
+            if cube is not None and layer is not self.reference.layer:
                 scale = recorded_scale(cube) or float(self.ratio.value)
                 found.append(Subject(layer, layer.name, cube, scale))
         return found
@@ -210,13 +210,13 @@ class CompareWidget(Container):
         subjects, observed = ready
         self._names.clear()
         self._measured = {}
-        self._against = self.reference.value
-        reference = cube_or_none(self.reference.value)
+        self._against = self.reference.layer
+        reference = cube_or_none(self.reference.layer)
         convention = self.convention.value
         if observed is None:
             assert reference is not None
             begun = Measures(
-                tuple(metric_infos(convention).values()), convention, self.reference.value.name
+                tuple(metric_infos(convention).values()), convention, self.reference.layer.name
             )
             work: tuple[Any, ...] = (measuring.measure, _tasks(subjects), reference, convention)
         else:
@@ -243,7 +243,7 @@ class CompareWidget(Container):
         tasks = _tasks(subjects)
         places: dict[str, Layer | None] = {"": None}
         if observed is None:
-            reference = cube_or_none(self.reference.value)
+            reference = cube_or_none(self.reference.layer)
             assert reference is not None
             band = self.band_on_show() if of == "band" else None
             name = map_name(of, band, reference)
@@ -278,7 +278,7 @@ class CompareWidget(Container):
 
     def band_on_show(self) -> int:
         """0-based band of the reference that the slider stands at."""
-        layer = self.reference.value
+        layer = self.reference.layer
         bands = int(layer.data.shape[0]) if not layer.multiscale else int(layer.data[0].shape[0])
         at = layer.world_to_data(self._viewer.dims.point)[-3]
         return min(max(round(float(at)), 0), bands - 1)
@@ -291,7 +291,7 @@ class CompareWidget(Container):
         if not subjects:
             show_warning("Comparing: tick at least one layer besides the reference.")
             return None
-        if self.reference.value is not None:
+        if self.reference.layer is not None:
             return subjects, None
         observed = Observed.of(self.lr_hsi.value, self.hr_msi.value)
         if observed is None:
@@ -332,6 +332,7 @@ class CompareWidget(Container):
         maps, problems = layers_of(gallery, there, where, plan)
         if maps:
             show_maps(self._viewer, maps, plan.of)
+            self.view_row.view.fit()
         if problems:
             self.panel.summary.setText("No map of " + "; ".join(problems))
 
@@ -347,13 +348,13 @@ class CompareWidget(Container):
     # -- how the layers are looked at
 
     def _members(self) -> list[Layer]:
-        chosen = [s for s in reversed(self.checks.checked) if s is not self.reference.value]
-        return chosen if self.reference.value is None else [self.reference.value, *chosen]
+        chosen = [s for s in reversed(self.checks.checked) if s is not self.reference.layer]
+        return chosen if self.reference.layer is None else [self.reference.layer, *chosen]
 
     # -- what the viewer and the form say
 
     def _mode_changed(self, *_: object) -> None:
-        paired = self.reference.value is None
+        paired = self.reference.layer is None
         self.pair_rows.visible = paired
         self.map_kind.reset_choices()
         self.convention.enabled = not paired
@@ -369,9 +370,9 @@ class CompareWidget(Container):
         silent = any(
             recorded_scale(cube) is None
             for layer in self.checks.checked
-            if layer is not self.reference.value and (cube := cube_or_none(layer)) is not None
+            if layer is not self.reference.layer and (cube := cube_or_none(layer)) is not None
         )
-        self.ratio_row.visible = self.reference.value is not None and silent
+        self.ratio_row.visible = self.reference.layer is not None and silent
 
     def _toggle_more(self, *_: object) -> None:
         self.more.visible = not self.more.visible

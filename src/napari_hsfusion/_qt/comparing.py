@@ -32,11 +32,29 @@ RESIDUAL_KINDS = (("residual (RMSE over bands)", "rmse"), ("spectral angle", "sa
 _WITH = {"": "", "hsi": " to LR-HSI", "msi": " to HR-MSI"}
 
 
+class _NoReference:
+    """What the choice of no reference holds: to Qt, None is no choice at all."""
+
+    name = "none: the observed pair"
+
+
+NOTHING = _NoReference()
+
+
 class ReferenceChoice(LayerChoice):
     """Choice of a layer, or of none."""
 
-    def _rows(self, widget: Any) -> list[tuple[str, Layer | None]]:
-        return [*super()._rows(widget), ("none: the observed pair", None)]
+    @property
+    def layer(self) -> Layer | None:
+        """The layer that is chosen."""
+        return None if isinstance(self.value, _NoReference) else self.value
+
+    @layer.setter
+    def layer(self, layer: Layer | None) -> None:
+        self.value = NOTHING if layer is None else layer
+
+    def _rows(self, widget: Any) -> list[tuple[str, Any]]:
+        return [*super()._rows(widget), (NOTHING.name, NOTHING)]
 
 
 @dataclass(frozen=True)
@@ -101,9 +119,9 @@ def is_lowered(cube: xr.DataArray) -> bool:
     return any(entry.get("step") == "simulate" for entry in past) and not is_result(cube)
 
 
-def reference_rank(layer: Layer | None, layers: Iterable[Layer]) -> float:
-    """How likely a layer is the reference; None stands for no reference at all."""
-    if layer is None:
+def reference_rank(layer: Any, layers: Iterable[Layer]) -> float:
+    """How likely a layer, or none of them, is the reference."""
+    if isinstance(layer, _NoReference):
         return 0.0
     cube = cube_or_none(layer)
     if cube is None or is_lowered(cube) or is_result(cube):

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import (
     QApplication,
-    QBoxLayout,
     QFileDialog,
     QHBoxLayout,
     QProgressBar,
@@ -21,8 +19,6 @@ from ..errors import WriteError
 from .measures import MeasuredRow, Measures
 from .rows import sentence
 from .table import MeasuresTable
-
-_WIDE = 760
 
 
 class ResultsPanel(QWidget):
@@ -77,9 +73,9 @@ class ResultsPanel(QWidget):
     def add(self, row: MeasuredRow) -> None:
         """Add a row; say below the table which layers were not measured."""
         self.table.rows.add(row)
-        said = [r.name for r in self.measures.rows if r.problem]
+        said = [f"{r.name} ({r.problem})" for r in self.measures.rows if r.problem]
         if said:
-            self.summary.setText(f"Not measured: {', '.join(said)}. The row says why.")
+            self.summary.setText(f"Not measured: {'; '.join(said)}.")
 
     def renamed(self) -> None:
         """Show the names as they are now."""
@@ -133,27 +129,3 @@ class ResultsPanel(QWidget):
 
     def _refresh_title(self) -> None:
         self.title.setText(self.measures.title() or "Nothing compared yet.")
-
-
-class Sideways(QObject):
-    """Lays the parts of a widget beside each other where it is wider than high.
-
-    Parameters
-    ----------
-    widget : QWidget
-        With a box layout.
-    """
-
-    def __init__(self, widget: QWidget) -> None:
-        super().__init__(widget)
-        widget.installEventFilter(self)
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Follow the size."""
-        if event.type() == QEvent.Type.Resize and isinstance(watched, QWidget):
-            wide = watched.width() > max(_WIDE, 1.2 * watched.height())
-            layout = watched.layout()
-            wanted = QBoxLayout.Direction.LeftToRight if wide else QBoxLayout.Direction.TopToBottom
-            if isinstance(layout, QBoxLayout) and layout.direction() != wanted:
-                layout.setDirection(wanted)
-        return False

@@ -126,6 +126,11 @@ class SideBySide:
         self.set_rate(rate)
         self.timer.start()
 
+    def fit(self) -> None:
+        """Fit a grid that has more or fewer cells than before."""
+        if self.mode == "grid":
+            self._viewer.reset_view()
+
     def set_rate(self, rate: float) -> None:
         """Changes a second, held within limits."""
         self.timer.setInterval(round(1000 / min(max(rate, SLOWEST), FASTEST)))

@@ -90,7 +90,9 @@ class MeasuresModel(QAbstractTableModel):
                 return "layer"
             info = self.measures.infos[section - 1]
             arrow = "↑" if info.higher_is_better else "↓"
-            return f"{info.label} {arrow}" + ("" if info.unit == "1" else f"\n({info.unit})")
+            label, _, rest = info.label.partition(" to ")
+            unit = "" if info.unit == "1" else f"({info.unit})"
+            return f"{label} {arrow}\n{f'{rest} {unit}'.strip()}".strip()
         if role == Qt.ItemDataRole.ToolTipRole and section > 0:
             info = self.measures.infos[section - 1]
             better = "higher" if info.higher_is_better else "lower"
@@ -133,8 +135,9 @@ class MeasuresTable(QTableView):
         super().__init__(parent)
         self.rows = MeasuresModel(self)
         self.setModel(self.rows)
-        self.setSortingEnabled(True)
+        # in the order of the layers, until a column is clicked
         self.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
+        self.setSortingEnabled(True)
         self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
         self.horizontalHeader().setDefaultAlignment(Qt.AlignmentFlag.AlignCenter)
         self.verticalHeader().hide()
@@ -159,6 +162,6 @@ class MeasuresTable(QTableView):
                 row.name if column == 0 else self.rows.measures.text(number, column - 1)
                 for number, row in enumerate(self.rows.measures.rows)
             ]
-            wide = max(metrics.horizontalAdvance(text) for text in texts) + 24
+            wide = max(metrics.horizontalAdvance(text) for text in texts) + 16
             self.setColumnWidth(column, min(wide, _NAME_WIDTH) if column == 0 else wide)
         self.resizeRowsToContents()

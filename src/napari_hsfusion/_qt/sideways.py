@@ -1,0 +1,70 @@
+"""A form above its results in a high dock, beside them in a wide one."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtWidgets import QBoxLayout, QFrame, QScrollArea, QSizePolicy, QWidget
+
+_WIDE = 760
+_FORM_WIDTH = 380
+
+
+class FormScroll(QScrollArea):
+    """Scroll area that is as high as its form where there is room, and no higher.
+
+    Parameters
+    ----------
+    form : QWidget
+    """
+
+    def __init__(self, form: QWidget) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(form)
+        self.setMinimumHeight(100)
+        self.lie(False)
+
+    def sizeHint(self) -> QSize:
+        """Size of the form."""
+        return self.widget().sizeHint()
+
+    def lie(self, sideways: bool) -> None:
+        """Take the height that is there, or the width."""
+        free, bound = QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum
+        self.setSizePolicy(free, free if sideways else bound)
+        self.setMaximumWidth(_FORM_WIDTH if sideways else 16_777_215)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Follow the height of the form."""
+        if watched is self.widget() and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
+
+
+class Sideways(QObject):
+    """Lays a form and its results beside each other where there is more width than height.
+
+    Parameters
+    ----------
+    widget : QWidget
+        Of both, with a box layout.
+    form : FormScroll
+    """
+
+    def __init__(self, widget: QWidget, form: FormScroll) -> None:
+        super().__init__(widget)
+        self._form = form
+        widget.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Follow the size."""
+        if event.type() == QEvent.Type.Resize and isinstance(watched, QWidget):
+            wide = watched.width() > max(_WIDE, 1.2 * watched.height())
+            layout = watched.layout()
+            wanted = QBoxLayout.Direction.LeftToRight if wide else QBoxLayout.Direction.TopToBottom
+            if isinstance(layout, QBoxLayout) and layout.direction() != wanted:
+                layout.setDirection(wanted)
+                self._form.lie(wide)
+        return False
