@@ -73,7 +73,8 @@ class Source:
 
     def comment(self, text: str) -> None:
         """Add a comment: above the imports while there is no line yet."""
-        lines = [f"# {line}" for line in textwrap.wrap(text, WIDTH - 2, break_long_words=False)]
+        wrapped = textwrap.wrap(text, WIDTH - 2, break_long_words=False, break_on_hyphens=False)
+        lines = [f"# {line}" for line in wrapped]
         (self._lines if self._lines else self._head).extend(lines)
 
     def line(self, text: str) -> None:
