@@ -13,6 +13,7 @@ pytest.importorskip("napari", reason="napari is not installed (extra 'all')")
 pytest.importorskip("qtpy", reason="no Qt binding is installed (extra 'pyqt6' or 'pyside6')")
 
 from magicgui.widgets import Container
+from qtpy.QtCore import QObject
 
 from napari_hsfusion import api
 from napari_hsfusion._qt.latest import Latest
@@ -271,6 +272,7 @@ def test_a_cube_without_wavelengths(viewer: Any, hold: Any, tmp_path: Path) -> N
 def test_only_the_newest_question_is_answered(qtbot: Any) -> None:
     from threading import Event
 
+    parent = QObject()
     go, asked, answers = Event(), [], []
 
     def slow(number: int) -> int:
@@ -280,9 +282,12 @@ def test_only_the_newest_question_is_answered(qtbot: Any) -> None:
             raise ZeroDivisionError("five")
         return number
 
-    latest = Latest(slow, lambda value, trouble: answers.append((value, trouble)))
-    for number in (1, 2, 3):
-        latest.ask(number)
+    latest = Latest(slow, lambda value, trouble: answers.append((value, trouble)), parent)
+    latest.ask(0)
+    latest.ask(1)
+    qtbot.waitUntil(lambda: asked == [1], timeout=WAIT)
+    latest.ask(2)
+    latest.ask(3)
     go.set()
     qtbot.waitUntil(lambda: not latest.busy, timeout=WAIT)
     assert asked == [1, 3]

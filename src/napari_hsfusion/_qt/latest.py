@@ -12,14 +12,19 @@ from collections.abc import Callable
 from typing import Any
 
 from napari.qt.threading import create_worker
+from qtpy.QtCore import QObject, QTimer
 
 from ..errors import HSFusionError
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE_MS = 20
+
 
 class Latest:
     """Answers of a function to the newest question.
+
+    A question waits a moment for newer ones.
 
     Parameters
     ----------
@@ -28,15 +33,15 @@ class Latest:
     answered : callable
         Called in the main thread with ``(value, None)``, or ``(None, sentence)`` where
         the function failed. Answers that a newer question has overtaken are dropped.
-
-    Attributes
-    ----------
-    busy : bool
-        Whether an answer is still to come.
+    parent : QObject, optional
+        Widget that asks: nothing is begun or answered after it has gone.
     """
 
     def __init__(
-        self, function: Callable[..., Any], answered: Callable[[Any, str | None], None]
+        self,
+        function: Callable[..., Any],
+        answered: Callable[[Any, str | None], None],
+        parent: QObject | None = None,
     ) -> None:
         self._function = function
         self._answered = answered
@@ -44,47 +49,51 @@ class Latest:
         self._worker: Any = None
         self._stopped = False
         self._dropped = False
+        self._timer = QTimer(parent)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_PATIENCE_MS)
+        self._timer.timeout.connect(self._begin)
+        if parent is not None:
+            parent.destroyed.connect(self.stop)
 
     @property
     def busy(self) -> bool:
         """Whether an answer is still to come."""
-        return self._worker is not None
+        return self._worker is not None or self._waiting is not None
 
     def ask(self, *question: Any) -> None:
         """Ask; what was asked before and is not answered yet is of no interest any more."""
         if self._stopped:
             return
-        self._dropped = False
-        if self.busy:
-            self._waiting = question
-        else:
-            self._start(question)
+        self._waiting = question
+        self._dropped = True
+        if self._worker is None and not self._timer.isActive():
+            self._timer.start()
 
     def forget(self) -> None:
         """Let every question go that is not answered yet."""
         self._waiting = None
-        self._dropped = self.busy
+        self._dropped = True
 
     def stop(self, *_: object) -> None:
         """Answer nothing any more: for widgets that close."""
         self._stopped = True
         self._waiting = None
 
-    def _start(self, question: tuple[Any, ...]) -> None:
+    def _begin(self) -> None:
+        if self._waiting is None or self._worker is not None or self._stopped:
+            return
+        question, self._waiting = self._waiting, None
+        self._dropped = False
         self._worker = create_worker(_answer, self._function, question, _start_thread=False)
         self._worker.returned.connect(self._returned)
         self._worker.start()
 
     def _returned(self, answer: tuple[Any, str | None]) -> None:
         self._worker = None
-        if self._stopped:
-            return
-        if self._waiting is not None:
-            question, self._waiting = self._waiting, None
-            self._start(question)
-            return
-        if not self._dropped:
+        if not (self._stopped or self._dropped):
             self._answered(*answer)
+        self._begin()
 
 
 def _answer(function: Callable[..., Any], question: tuple[Any, ...]) -> tuple[Any, str | None]:

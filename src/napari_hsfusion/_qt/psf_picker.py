@@ -99,8 +99,7 @@ class PSFPicker(Container):
         beside.addWidget(self.caption, 1)
         self.native.layout().addLayout(beside)
         self.kernel: np.ndarray | None = None
-        self._drawing = Latest(effective_kernel, self._draw)
-        self.native.destroyed.connect(self._drawing.stop)
+        self._drawing = Latest(effective_kernel, self._draw, self.native)
         self.changed.connect(self._refresh)
         self._refresh()
 

@@ -61,7 +61,7 @@ class SimulateWidget(Container):
         self._fits = False
         self.job: Job | None = None
         self.outlook = ""
-        self._looking = Latest(look_ahead, self._looked)
+        self._looking = Latest(look_ahead, self._looked, self.native)
         self._make_controls()
         self._arrange()
         self._connect()
@@ -344,7 +344,6 @@ class SimulateWidget(Container):
     def _closed(self, *_: object) -> None:
         """End everything with the dock, or with the window."""
         self._links.clear()
-        self._looking.stop()
         self.reference.release()
         if self.job is not None:
             self.job.abandon()

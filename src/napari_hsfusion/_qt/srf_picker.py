@@ -95,8 +95,7 @@ class SRFPicker(Container):
         for native in (self.chips, self.plot, self.caption):
             self.native.layout().addWidget(native)
         self.chips.picked.connect(self._chip_clicked)
-        self._drawing = Latest(_find, self._show)
-        self.native.destroyed.connect(self._drawing.stop)
+        self._drawing = Latest(_find, self._show, self.native)
         self.changed.connect(self._refresh)
         self._refresh()
 
