@@ -25,7 +25,7 @@ def array_text(values: Sequence[Any]) -> str:
     if len(flat) <= 60:
         return flat
     wrapped = textwrap.fill(
-        flat, WIDTH - len(_INDENT), break_long_words=False, break_on_hyphens=False
+        flat, WIDTH - 3 * len(_INDENT), break_long_words=False, break_on_hyphens=False
     )
     return "\n" + textwrap.indent(wrapped, _INDENT) + "\n"
 

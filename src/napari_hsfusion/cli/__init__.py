@@ -13,7 +13,9 @@ from .. import __version__
 from ._assess import assess
 from ._demo import demo
 from ._fuse import fuse
+from ._napari import napari
 from ._report import evaluate, info, methods
+from ._script import script
 from ._simulate import simulate
 
 __all__ = ["app", "main"]
@@ -44,7 +46,7 @@ def _root(
     """Fuse a low-resolution hyperspectral image with a high-resolution multispectral one."""
 
 
-for _command in (info, demo, simulate, fuse, evaluate, assess, methods):
+for _command in (info, demo, simulate, fuse, evaluate, assess, methods, script, napari):
     app.command()(_command)
 
 

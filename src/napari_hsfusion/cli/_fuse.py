@@ -131,6 +131,8 @@ def fuse(
     if observation:
         lr_hsi = lr_hsi.assign_attrs(observation=observation)
         hr_msi = hr_msi.assign_attrs(observation=observation)
+        for image in (lr_hsi, hr_msi):  # for the run's record
+            image.encoding["observation"] = str(msi.with_name(FILES["observation"]).absolute())
     with naming_what_stays(networks):
         run = run_method(
             lr_hsi,
