@@ -230,7 +230,8 @@ class RawSource:
         return np.array(stored.transpose(axes)[key], dtype=self.dtype, order="K")
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return (self.handle, self.shape, self.stored.str, self.interleave, self.offset)
+        handle = self.handle.__dask_tokenize__()
+        return (*handle, self.shape, self.stored.str, self.interleave, self.offset)
 
 
 def chunks_for(
