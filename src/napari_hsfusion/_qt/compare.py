@@ -121,7 +121,8 @@ class CompareWidget(Container):
         self.map_kind = ComboBox(
             # choices given as a list would come back whenever the widget gets another parent
             choices=lambda _: list(MAP_KINDS if self.reference.layer else RESIDUAL_KINDS),
-            tooltip="What the maps show: where a result errs, and by how much.",
+            tooltip="What the maps show: root-mean-square error over the bands, absolute error of "
+            "the band on show, or spectral angle in degrees.",
         )
         self.maps_button = PushButton(
             text="Show", tooltip="One map a ticked layer, all on one scale, over the layers."
@@ -195,7 +196,7 @@ class CompareWidget(Container):
         found = []
         for layer in reversed(self.checks.checked):
             cube = cube_or_none(layer)
-            if cube is not None and layer is not self.reference.layer:
+            if cube is not None and layer != self.reference.layer:
                 scale = recorded_scale(cube) or float(self.ratio.value)
                 found.append(Subject(layer, layer.name, cube, scale))
         return found
@@ -348,7 +349,7 @@ class CompareWidget(Container):
     # -- how the layers are looked at
 
     def _members(self) -> list[Layer]:
-        chosen = [s for s in reversed(self.checks.checked) if s is not self.reference.layer]
+        chosen = [s for s in reversed(self.checks.checked) if s != self.reference.layer]
         return chosen if self.reference.layer is None else [self.reference.layer, *chosen]
 
     # -- what the viewer and the form say
@@ -370,7 +371,7 @@ class CompareWidget(Container):
         silent = any(
             recorded_scale(cube) is None
             for layer in self.checks.checked
-            if layer is not self.reference.layer and (cube := cube_or_none(layer)) is not None
+            if layer != self.reference.layer and (cube := cube_or_none(layer)) is not None
         )
         self.ratio_row.visible = self.reference.layer is not None and silent
 
@@ -387,7 +388,7 @@ class CompareWidget(Container):
 
     def _layer_removed(self, event: Any) -> None:
         self._measured.pop(event.value, None)
-        if self._against is event.value:
+        if self._against == event.value:
             self._against = None
 
     def _moved(self, parent: Any) -> None:

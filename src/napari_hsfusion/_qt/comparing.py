@@ -1,4 +1,8 @@
-"""Which layers are references, results and observations, and what a comparison holds."""
+"""Which layers are references, results and observations, and what a comparison holds.
+
+Layers are compared with ``==`` here and wherever they come from a viewer: plugins get
+proxies of them, of which there may be several.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +24,13 @@ Where = Mapping[tuple[str, int], tuple[Placement, tuple[str, str]]]
 """Placement and axis labels of the map of a key (see :class:`.Drawn`) and a task."""
 
 MAP_KINDS = (
-    ("error (RMSE over bands)", "rmse"),
-    ("error of the band on show", "band"),
+    ("error (RMSE)", "rmse"),
+    ("error, this band", "band"),
     ("spectral angle", "sam"),
 )
 """Maps against a reference: words and key."""
 
-RESIDUAL_KINDS = (("residual (RMSE over bands)", "rmse"), ("spectral angle", "sam"))
+RESIDUAL_KINDS = (("error (RMSE)", "rmse"), ("spectral angle", "sam"))
 """Maps against the pair."""
 
 _WITH = {"": "", "hsi": " to LR-HSI", "msi": " to HR-MSI"}
@@ -97,7 +101,9 @@ class Observed:
     def of(cls, lr_layer: Layer | None, hr_layer: Layer | None) -> Observed | None:
         """Take both layers; None where one is missing, or both are one image."""
         low, high = cube_or_none(lr_layer), cube_or_none(hr_layer)
-        if lr_layer is None or hr_layer is None or low is None or high is None or low is high:
+        if lr_layer is None or hr_layer is None or low is None or high is None:
+            return None
+        if lr_layer == hr_layer or low is high:
             return None
         return cls(lr_layer, hr_layer, low, high)
 
@@ -135,7 +141,7 @@ def reference_rank(layer: Any, layers: Iterable[Layer]) -> float:
 def worth_a_tick(layer: Layer, reference: Layer | None) -> bool:
     """Whether a layer is compared as long as nobody says otherwise."""
     cube, truth = cube_or_none(layer), cube_or_none(reference)
-    if cube is None or layer is reference:
+    if cube is None or layer == reference:
         return False
     return is_result(cube) if truth is None else cube.shape == truth.shape
 

@@ -78,6 +78,7 @@ def show_maps(viewer: Viewer, maps: Sequence[MapLayer], of: str) -> list[Image]:
             **words,
         )
         layer.colorbar.visible = True
+        layer.name_overlay.visible = viewer.canvas.grid.enabled
         made.insert(0, layer)
     for layers in _groups(made).values():
         if len(layers) > 1:

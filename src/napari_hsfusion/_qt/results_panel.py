@@ -95,6 +95,9 @@ class ResultsPanel(QWidget):
     def work_ends(self) -> None:
         """Take the bar away."""
         self.bar.hide()
+        # the sentence below may need more lines than before
+        self.layout().invalidate()
+        self.layout().activate()
 
     def copy(self, *_: object) -> str:
         """Put the table on the clipboard, with tabs between cells, and give it."""

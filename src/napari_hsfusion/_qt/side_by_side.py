@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SLOWEST, FASTEST = 0.2, 3.0
 """Changes a second; faster flicker can harm people with photosensitive epilepsy."""
 
+_DRAWN = 150  # milliseconds
+
 _GRID_FIELDS = ("enabled", "stride", "shape", "spacing")
 
 
@@ -69,6 +71,11 @@ class SideBySide:
         self._links = Links()
         self.timer = QTimer(parent)
         self.timer.timeout.connect(self.step)
+        # new cells have no size before they are drawn
+        self._fitting = QTimer(parent)
+        self._fitting.setSingleShot(True)
+        self._fitting.setInterval(_DRAWN)
+        self._fitting.timeout.connect(self._fit_now)
 
     @property
     def shown(self) -> list[Layer]:
@@ -121,13 +128,26 @@ class SideBySide:
         self._begin("blink", layers, first)
         for layer in self._viewer.layers:
             if getattr(layer, "_type_string", None) == "image":
-                layer.visible = layer is self._shown[0]
+                layer.visible = layer == self._shown[0]
         self._at = 0
         self.set_rate(rate)
         self.timer.start()
 
+    def notice_removed(self) -> None:
+        """End where a layer that takes part has gone: blinking, or a grid of one."""
+        for gone in [layer for layer in self._shown if layer not in self._viewer.layers]:
+            self._shown.remove(gone)
+            if self.mode == "blink":
+                self._end(f"Blinking stopped: {gone.name} was removed.")
+            elif self.mode == "grid" and len(self._shown) < 2:
+                self._end(f"Side by side ended: {gone.name} was removed.")
+
     def fit(self) -> None:
         """Fit a grid that has more or fewer cells than before."""
+        if self.mode == "grid" and isalive(self._fitting):
+            self._fitting.start()
+
+    def _fit_now(self) -> None:
         if self.mode == "grid":
             self._viewer.reset_view()
 
@@ -146,8 +166,9 @@ class SideBySide:
 
     def stop(self) -> None:
         """End: visibility, contrast, names, grid and camera are as they were before."""
-        if isalive(self.timer):
-            self.timer.stop()
+        for timer in (self.timer, self._fitting):
+            if isalive(timer):
+                timer.stop()
         if not self.mode:
             return
         mode, self.mode = self.mode, ""
@@ -165,15 +186,16 @@ class SideBySide:
 
     def forget(self) -> None:
         """End without touching the viewer, which may be going."""
-        if isalive(self.timer):
-            self.timer.stop()
+        for timer in (self.timer, self._fitting):
+            if isalive(timer):
+                timer.stop()
         self.mode = ""
         self._links.clear()
         self._before, self._shown, self._grid, self._camera = {}, [], {}, None
 
     def _begin(self, mode: str, layers: Sequence[Layer], first: Layer | None) -> None:
         lead = first if first in layers else layers[0]
-        self._shown = [lead, *(layer for layer in layers if layer is not lead)]
+        self._shown = [lead, *(layer for layer in layers if layer != lead)]
         self._before = {
             layer: _Before(layer.visible, layer.name_overlay.visible)
             for layer in self._viewer.layers
@@ -186,7 +208,7 @@ class SideBySide:
 
     def _share_contrast(self, layer: Layer, lead: Layer) -> None:
         source, target = cube_or_none(lead), cube_or_none(layer)
-        if layer is lead or source is None or target is None:
+        if layer == lead or source is None or target is None:
             return
         before = self._before[layer]
         before.limits = tuple(layer.contrast_limits)
@@ -203,15 +225,8 @@ class SideBySide:
             camera.center, camera.zoom = self._camera
 
     def _removed(self, event: Any) -> None:
-        gone = event.value
-        self._before.pop(gone, None)
-        if gone not in self._shown:
-            return
-        self._shown.remove(gone)
-        if self.mode == "blink":
-            self._end(f"Blinking stopped: {gone.name} was removed.")
-        elif len(self._shown) < 2:
-            self._end(f"Side by side ended: {gone.name} was removed.")
+        self._before.pop(event.value, None)
+        self.notice_removed()
 
     def _grid_toggled(self, event: Any = None) -> None:
         if self._busy or self._viewer.canvas.grid.enabled:

@@ -23,7 +23,7 @@ class FormScroll(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setWidget(form)
-        self.setMinimumHeight(100)
+        self.setMinimumHeight(60)
         self.lie(False)
 
     def sizeHint(self) -> QSize:

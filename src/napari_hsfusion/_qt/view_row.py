@@ -64,6 +64,7 @@ class ViewRow(Container):
 
     def members_changed(self) -> None:
         """Show the layers that are members now; end where they are fewer than two."""
+        self.view.notice_removed()
         mode, members = self.view.mode, self._members()
         if not mode or members == self.view.shown:
             return
