@@ -147,9 +147,12 @@ def ask(title: str, rows: list[str]) -> int | None:
 
 def variable_dialog(title: str, rows: list[str]) -> tuple[QDialog, QListWidget]:
     """Build the dialog of :func:`ask`, with Open and Cancel, and the list in it."""
+    from napari.qt import get_current_stylesheet
     from qtpy import QtWidgets
 
+    # no window is active while a file is dropped from another program: then it has no parent
     dialog = QtWidgets.QDialog(QtWidgets.QApplication.activeWindow())
+    dialog.setStyleSheet(get_current_stylesheet())
     dialog.setWindowTitle(f"Open {title}")
     choice = QtWidgets.QListWidget(dialog)
     choice.addItems(rows)
