@@ -30,6 +30,7 @@ class ParamsForm(Container):
 
     def __init__(self, base: Params) -> None:
         super().__init__(labels=True)
+        self.margins = (0, 0, 0, 0)
         self._specs: dict[str, FieldSpec] = {}
         self._fields: dict[str, ValueWidget] = {}
         self._base = base

@@ -9,7 +9,6 @@ from magicgui.widgets import (
     ComboBox,
     Container,
     FileEdit,
-    Label,
     LineEdit,
     PushButton,
 )
@@ -17,25 +16,26 @@ from napari.utils.notifications import show_info, show_warning
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QApplication
 
-from .. import api
-from .._layers import Placement
+from .. import _layers, api
 from ..errors import HSFusionError, ParameterError
 from .forms import ParamsForm
 from .fusing import WATCH, Advance, Begun, Fused, Look, Snapshot, fusing
 from .layer_choice import LayerChoice, cube_or_none, shows_cube, shows_image
-from .links import Links
-from .pair import Outlook, lay_over, likely_hr, likely_lr, look_ahead, placement_of
+from .pair import Outlook, lay_over, likely_hr, likely_lr, look_ahead
 from .preview import LiveLayers
 from .progress import RunProgress
 from .responses import ResponsesForm
+from .rows import column, row, scrolled, sentence
 from .run_view import RunView
 from .settings import read_settings
+from .simulating import with_layer
 from .worker import Job, JobError, JobState, run_job
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _MOST = 2**63 - 1
+_WIDTH = 320  # pixels; a window of 1280 has them to spare
 
 
 class FuseWidget(Container):
@@ -56,7 +56,6 @@ class FuseWidget(Container):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(labels=False)
         self._viewer = viewer
-        self._links = Links()
         self._rows = {row["name"]: row for row in api.methods()}
         self.job: Job | None = None
         self.result: xr.DataArray | None = None
@@ -78,31 +77,29 @@ class FuseWidget(Container):
             self._viewer,
             shows_cube,
             likely_lr,
-            label="LR-HSI",
             tooltip="Low-resolution hyperspectral image: many bands, few pixels.",
         )
         self.hr_msi = LayerChoice(
             self._viewer,
             shows_image,
             lambda layer: likely_hr(layer, self.lr_hsi.value),
-            label="HR-MSI",
             tooltip="High-resolution multispectral image of the same scene, in the same unit.",
         )
         self.responses = ResponsesForm(self._viewer)
         self.method = ComboBox(
             choices=[(row["title"], name) for name, row in self._rows.items()],
             value="args-diff",
-            label="method",
             tooltip="How the pair is fused.",
         )
-        self.preset = ComboBox(
-            choices=["default"], label="preset", tooltip="A set of parameters that belong together."
-        )
         self._wanted_preset = chosen.preset
+        # choices given as a list would come back whenever the widget gets another parent
+        self.preset = ComboBox(
+            choices=lambda _: list(self._rows[self.method.value]["presets"]),
+            tooltip="A set of parameters that belong together.",
+        )
         self.device = ComboBox(
             choices=_devices(chosen.device),
             value=chosen.device,
-            label="device",
             tooltip="Where to compute; auto takes the first CUDA device, else the CPU.",
         )
         self.advanced_button = PushButton(
@@ -115,15 +112,12 @@ class FuseWidget(Container):
             mode="d",
             nullable=True,
             value=None,
-            label="networks",
             tooltip="Folder to keep trained networks in, or to take them from. Empty: not kept.",
         )
         self.params = ParamsForm(api.preset_params("args-diff"))
-        self.summary = Label(value="", tooltip="What the run will need, or why it cannot start.")
         self.watch = ComboBox(
             choices=list(WATCH),
             value="composite",
-            label="watch",
             tooltip="What is seen while the fusion runs: colours, the band of the slider, or the "
             "coefficient images side by side.",
         )
@@ -141,38 +135,38 @@ class FuseWidget(Container):
         )
 
     def _arrange(self) -> None:
-        self.advanced = Container(
-            widgets=[self.watch, self.seed, self.networks], labels=True, visible=False
+        self.advanced = column(
+            [row("Watch", self.watch), row("Seed", self.seed), row("Networks", self.networks)]
         )
-        self.form = Container(
-            widgets=[
-                Container(widgets=[self.lr_hsi, self.hr_msi], labels=True),
+        self.form = column(
+            [
+                row("LR-HSI", self.lr_hsi),
+                row("HR-MSI", self.hr_msi),
                 self.responses,
-                Container(widgets=[self.method, self.preset, self.device], labels=True),
+                row("Method", self.method),
+                row("Preset", self.preset),
+                row("Device", self.device),
                 self.advanced_button,
                 self.advanced,
                 self.params,
-            ],
-            labels=False,
-            scrollable=True,
+            ]
         )
-        self.params.visible = False
-        for inner in self.form:
-            if isinstance(inner, Container):
-                inner.margins = (0, 0, 0, 0)
+        self.advanced.visible = self.params.visible = False
         self.view = RunView(self._viewer)
+        self.summary = sentence()
+        self.summary.setToolTip("What the run will take, or why it cannot start.")
         self.buttons = Container(
             widgets=[self.run_button, self.pause_button, self.cancel_button],
             layout="horizontal",
             labels=False,
         )
         self.buttons.margins = (0, 0, 0, 0)
-        self.extend([self.form, self.summary, self.buttons, self.script_button])
+        self.extend([self.buttons, self.script_button])
         layout = self.native.layout()
+        layout.insertWidget(0, scrolled(self.form), 1)
+        layout.insertWidget(1, self.summary)
         layout.insertWidget(2, self.view)
-        layout.setStretch(0, 1)
-        self.summary.native.setWordWrap(True)
-        self.native.setMinimumWidth(300)
+        self.native.setMinimumWidth(_WIDTH)
 
     def _connect(self) -> None:
         self.lr_hsi.changed.connect(self._pair_changed)
@@ -189,11 +183,12 @@ class FuseWidget(Container):
         self.pause_button.changed.connect(self.pause_or_resume)
         self.cancel_button.changed.connect(self.cancel)
         self.script_button.changed.connect(self.copy_script)
-        self._links.connect(self._viewer.layers.events.removed, self._layer_removed)
+        self.native_parent_changed.connect(self._moved)
         self.native.destroyed.connect(self._closed)
 
     def _toggle_advanced(self, *_: object) -> None:
-        shown = not self.advanced.visible
+        # not what is seen now: the form may lie behind another
+        shown = self.advanced.native.isHidden()
         self.advanced.visible = shown
         self.params.visible = shown
         self.advanced_button.text = "▾ Advanced" if shown else "▸ Advanced"
@@ -203,14 +198,14 @@ class FuseWidget(Container):
         presets = list(row["presets"])
         first = self._wanted_preset if self._wanted_preset in presets else row["default_preset"]
         with self.preset.changed.blocked():
-            self.preset.choices = presets
+            self.preset.reset_choices()
             self.preset.value = first
         self.method.tooltip = row["description"]
         self._preset_changed()
 
     def _preset_changed(self, *_: object) -> None:
         self.params.load(api.preset_params(self.method.value, self.preset.value))
-        self.params.visible = self.advanced.visible
+        self.params.visible = not self.advanced.native.isHidden()
         self._update_outlook()
 
     def _pair_changed(self, *_: object) -> None:
@@ -223,7 +218,7 @@ class FuseWidget(Container):
     def _update_outlook(self, *_: object) -> None:
         self.outlook = self._look_ahead()
         if not self.running:
-            self.summary.value = self.outlook.text
+            self.say(self.outlook.text)
             self.run_button.enabled = self.outlook.possible
 
     def _look_ahead(self) -> Outlook:
@@ -267,6 +262,10 @@ class FuseWidget(Container):
             **self.responses.options(),
         }
 
+    def say(self, text: str) -> None:
+        """Show a sentence above the buttons."""
+        self.summary.setText(text)
+
     # -- what it does
 
     def run(self, *_: object) -> Job | None:
@@ -280,8 +279,9 @@ class FuseWidget(Container):
         from ..engine.events import CancelToken
 
         lr_hsi, hr_msi = self.pair()
-        assert lr_hsi is not None and hr_msi is not None
-        place = placement_of(self.hr_msi.value)
+        assert lr_hsi is not None
+        assert hr_msi is not None
+        place = _layers.placement_of(self.hr_msi.value)
         name = f"{self.lr_hsi.value.name} fused ({self.method.value})"
         options = self.options()
         chosen = read_settings()
@@ -290,17 +290,19 @@ class FuseWidget(Container):
         self._told = False
         self.view.begin()
         self._progress = RunProgress("Fusing")
+        shape = (lr_hsi.sizes["band"], hr_msi.sizes["y"], hr_msi.sizes["x"])
+        self._live = LiveLayers(self._viewer, name, shape, place, self.watch.value)
         self.job = run_job(
             fusing,
-            lr_hsi,
-            hr_msi,
+            with_layer(lr_hsi, self.lr_hsi.value.name),
+            with_layer(hr_msi, self.hr_msi.value.name),
             options,
             self._look,
             rate=chosen.previews_per_second,
             threads=chosen.threads,
             cancel=token,
             title="Fusing",
-            on_event=lambda event: self._event(event, name, lr_hsi, hr_msi, place),
+            on_event=self._event,
             on_result=self._result,
             on_error=self._failed,
             on_cancelled=self._cancelled,
@@ -343,31 +345,22 @@ class FuseWidget(Container):
 
     # -- what the run says
 
-    def _event(
-        self,
-        event: Begun | Advance | Snapshot,
-        name: str,
-        lr_hsi: xr.DataArray,
-        hr_msi: xr.DataArray,
-        place: Placement,
-    ) -> None:
+    def _event(self, event: Begun | Advance | Snapshot) -> None:
         assert self._progress is not None
-        if isinstance(event, Begun):
-            self._progress.begin(event.stages, event.estimate)
-            shape = (hr_msi.sizes["y"], hr_msi.sizes["x"])
-            limits = event.contrast_limits
-            self._live = LiveLayers(self._viewer, name, lr_hsi, shape, place, limits)
-            self._live.watch = self.watch.value
-        elif isinstance(event, Advance):
+        assert self._live is not None
+        if self._live.removed:
+            self._tell_removed()
+        if isinstance(event, Advance):
             self._progress.advance(event)
             self.view.advance(event)
             if self.job is not None and self.job.state is JobState.RUNNING:
-                self.summary.value = self._progress.text
-        elif self._live is not None:
-            if self._live.removed:
-                self._tell_removed()
-            else:
-                self._live.show(event)
+                self.say(self._progress.text)
+            return
+        if isinstance(event, Begun):
+            self._progress.begin(event.stages, event.estimate)
+            self._live.begin(event)
+        else:
+            self._live.show(event)
 
     def _tell_removed(self) -> None:
         if not self._told:
@@ -381,16 +374,16 @@ class FuseWidget(Container):
         assert self._live is not None
         self.result = fused.cube
         band = self._live.finish(fused)
-        self.summary.value = f"Done: {band.name}."
+        self.say(f"Done: {band.name}.")
         self.script_button.enabled = True
 
     def _failed(self, error: JobError) -> None:
         self._discard()
-        self.summary.value = str(error)
+        self.say(str(error))
 
     def _cancelled(self) -> None:
         self._discard()
-        self.summary.value = "Cancelled; nothing was kept."
+        self.say("Cancelled; nothing was kept.")
 
     def _discard(self) -> None:
         if self._live is not None:
@@ -413,7 +406,7 @@ class FuseWidget(Container):
         if state is JobState.CANCELLING and self._progress is not None:
             self._progress.say("cancelling…")
         if state is JobState.PAUSED:
-            self.summary.value = "Paused."
+            self.say("Paused.")
 
     # -- what the viewer says
 
@@ -428,13 +421,13 @@ class FuseWidget(Container):
             if picture is not None:
                 self._live.paint(watch, picture)
 
-    def _layer_removed(self, event: Any) -> None:
-        if self.running and self._live is not None and self._live.removed:
-            self._tell_removed()
+    def _moved(self, *_: object) -> None:
+        """Without a window there is nobody to watch: undocking ends the run."""
+        if self.native.parent() is None:
+            self.cancel()
 
     def _closed(self, *_: object) -> None:
         """End everything with the dock, or with the window."""
-        self._links.clear()
         for choice in (self.lr_hsi, self.hr_msi):
             choice.release()
         self.responses.release()

@@ -21,7 +21,7 @@ from .._layers import composite_picture, sampled_limits
 from ..figures import colour_limits, composite, composite_bands
 
 if TYPE_CHECKING:
-    from ..engine.events import CancelToken, Preview
+    from ..engine.events import CancelToken, Preview, Started
 
 WATCH = ("composite", "band", "coefficients")
 """What can be watched while a fusion runs."""
@@ -31,11 +31,24 @@ _REPORTS = 10.0  # progress reports a second, at most
 
 @dataclass(frozen=True)
 class Begun:
-    """A run has begun: its stages with their steps, its expected cost, limits for its layer."""
+    """A run has begun.
+
+    Attributes
+    ----------
+    stages : mapping of str to int
+        Steps of each stage.
+    estimate : mapping of str to float
+        Expected cost.
+    contrast_limits : (float, float)
+        For bands of the cube.
+    picture : ndarray, shape (H, W, 4), uint8
+        The LR-HSI in colours, a block of pixels for one.
+    """
 
     stages: Mapping[str, int]
     estimate: Mapping[str, float]
     contrast_limits: tuple[float, float]
+    picture: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -97,20 +110,26 @@ class Look:
     bands: tuple[int, int, int] = (0, 0, 0)
     limits: np.ndarray = field(default_factory=lambda: np.tile([0.0, 1.0], (3, 1)))
 
-    def measure(self, lr_hsi: xr.DataArray) -> None:
-        """Choose bands and stretch for the cube that comes of an LR-HSI."""
+    def measure(self, lr_hsi: xr.DataArray) -> np.ndarray:
+        """Choose bands and stretch for the cube that comes of an LR-HSI; give its picture."""
         self.bands = composite_bands(lr_hsi)
-        self.limits = colour_limits(cubes.to_physical(lr_hsi.isel(band=list(self.bands))))
+        values = cubes.to_physical(lr_hsi.isel(band=list(self.bands)))
+        self.limits = colour_limits(values)
+        return _as_picture(values, self.limits)
 
     def paint(self, factors: Factors, watch: str | None = None) -> np.ndarray | None:
         """Picture of what is watched: (H, W, 4) uint8, a mosaic (rows, columns), or None."""
         watch = watch or self.watch
         if watch == "composite":
             values = bands_of(factors, list(self.bands))
-            return np.rint(composite(values, self.limits) * 255).astype(np.uint8)
+            return _as_picture(values, self.limits)
         if watch == "coefficients":
             return mosaic(factors.coefficients)
         return None
+
+
+def _as_picture(values: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    return np.rint(composite(values, limits) * 255).astype(np.uint8)
 
 
 @dataclass
@@ -198,9 +217,7 @@ def fusing(
                     cube = stop.value
                     break
                 if isinstance(event, Started):
-                    look.measure(lr_hsi)
-                    limits = physical_limits(lr_hsi)
-                    yield Begun(dict(event.stages), dict(event.estimate), limits)
+                    yield begun(event, lr_hsi, hr_msi, look)
                 elif isinstance(event, Step):
                     if event.loss is not None:
                         losses.append((event.index, event.loss))
@@ -221,8 +238,17 @@ def fusing(
                 del event
         finally:
             events.close()
-        picture, _ = composite_picture(cube)
+        # the run's own stretch: the last frame is one of the film
+        picture, _ = composite_picture(cube, look.limits)
     return Fused(cube, picture)
+
+
+def begun(event: Started, lr_hsi: xr.DataArray, hr_msi: xr.DataArray, look: Look) -> Begun:
+    """Measure the pair for display."""
+    small = look.measure(lr_hsi)
+    ratio = hr_msi.sizes["y"] // lr_hsi.sizes["y"]
+    picture = small.repeat(ratio, axis=0).repeat(ratio, axis=1)
+    return Begun(dict(event.stages), dict(event.estimate), physical_limits(lr_hsi), picture)
 
 
 def snapshot(event: Preview, look: Look) -> Snapshot:

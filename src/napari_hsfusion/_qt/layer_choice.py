@@ -65,7 +65,7 @@ class LayerChoice(ComboBox):
                 self.value = max(there, key=self._prefer)
         finally:
             self._settling = False
-        if self.value is not before:
+        if self.value != before:
             self.changed.emit(self.value)
 
     def release(self) -> None:
@@ -112,13 +112,11 @@ def cube_or_none(layer: Layer | None) -> xr.DataArray | None:
 
 def shows_cube(layer: Layer) -> bool:
     """Whether a layer may serve as an LR-HSI, a reference or a result: several bands."""
-    if getattr(layer, "_type_string", None) != "image" or _layers.kind_of(layer) == "composite":
+    if not _layers.is_image(layer) or _layers.kind_of(layer) == "composite":
         return False
     return not layer.rgb and layer.ndim == 3
 
 
 def shows_image(layer: Layer) -> bool:
     """Whether a layer may serve as an HR-MSI: any image of bands, a composite, a grey one."""
-    if getattr(layer, "_type_string", None) != "image":
-        return False
-    return layer.rgb or layer.ndim in (2, 3)
+    return _layers.is_image(layer) and (layer.rgb or layer.ndim in (2, 3))

@@ -45,7 +45,7 @@ def likely_lr(layer: Layer) -> float:
 def likely_hr(layer: Layer, lr_layer: Layer | None) -> float:
     """Rank of a layer as HR-MSI of an LR-HSI: fitting sizes, few bands, a colour composite."""
     cube, low = cube_or_none(layer), cube_or_none(lr_layer)
-    if cube is None or layer is lr_layer:
+    if cube is None or layer == lr_layer:
         return -np.inf
     score = -np.log2(cube.sizes["band"])
     if low is not None:
@@ -58,27 +58,6 @@ def likely_hr(layer: Layer, lr_layer: Layer | None) -> float:
     if _image_of(cube) == "hr_msi":
         score += 50.0
     return float(score - 50.0 * _is_result(cube))
-
-
-def placement_of(layer: Layer) -> Placement:
-    """Where a layer's pixels (y, x) lie, whatever transforms were given to it."""
-    ndim = layer.ndim
-    zero = np.zeros(ndim)
-    corner = np.asarray(layer.data_to_world(zero))
-    steps = []
-    for axis in (ndim - 2, ndim - 1):
-        point = zero.copy()
-        point[axis] = 1.0
-        steps.append((np.asarray(layer.data_to_world(point)) - corner)[-2:])
-    down, right = steps
-    entry = layer.metadata.get(_layers.KEY) or {}
-    return Placement(
-        scale=(float(down[0]), float(right[1])),
-        translate=(float(corner[-2]), float(corner[-1])),
-        unit=str(layer.units[-1]),
-        origin=tuple(entry.get("origin", (0.0, 0.0))),
-        shear=(float(right[0]), float(down[1])),
-    )
 
 
 def lay_over(viewer: Viewer, lr_layer: Layer, hr_layer: Layer) -> bool:
@@ -98,7 +77,7 @@ def lay_over(viewer: Viewer, lr_layer: Layer, hr_layer: Layer) -> bool:
     if "transform" in low.attrs or "transform" in high.attrs:
         return False
     untouched = Placement()
-    if _bare(placement_of(lr_layer)) != untouched or _bare(placement_of(hr_layer)) != untouched:
+    if any(_bare(layer) != untouched for layer in (lr_layer, hr_layer)):
         return False
     try:
         ratio = integer_ratio(low.shape[1:], high.shape[1:])
@@ -108,8 +87,8 @@ def lay_over(viewer: Viewer, lr_layer: Layer, hr_layer: Layer) -> bool:
         return False
     place = untouched.of_pixels(ratio)
     for layer in viewer.layers:
-        mine = layer is lr_layer or cube_or_none(layer) is low
-        if mine and _bare(placement_of(layer)) == untouched:
+        mine = layer == lr_layer or cube_or_none(layer) is low
+        if mine and _bare(layer) == untouched:
             lead = (1.0,) * (layer.ndim - 2), (0.0,) * (layer.ndim - 2)
             layer.scale = lead[0] + place.scale
             layer.translate = lead[1] + place.translate
@@ -132,7 +111,7 @@ def look_ahead(
     ]
     if lr_hsi is None or hr_msi is None:
         return Outlook(False, f"Open or simulate {' and '.join(missing)} first.")
-    if lr_hsi is hr_msi:
+    if lr_hsi.data is hr_msi.data:
         return Outlook(False, "LR-HSI and HR-MSI are the same image: choose two.")
     try:
         ratio = integer_ratio(lr_hsi.shape[1:], hr_msi.shape[1:])
@@ -165,8 +144,9 @@ def _free_memory(device: str) -> float:
     return float(psutil.virtual_memory().available)
 
 
-def _bare(place: Placement) -> Placement:
-    """Return the geometry alone, for comparing."""
+def _bare(layer: Layer) -> Placement:
+    """Return the geometry of a layer alone, for comparing."""
+    place = _layers.placement_of(layer)
     return Placement(scale=place.scale, translate=place.translate, shear=place.shear)
 
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
-from .. import cube as cubes
 from .._layers import Placement, metadata
-from .fusing import WATCH, Factors, Fused, Snapshot
+from .fusing import WATCH, Begun, Factors, Fused, Snapshot
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
@@ -84,39 +82,38 @@ class FactoredCube:
 class LiveLayers:
     """The layers that a run shows: the cube, its colour composite, the coefficient images.
 
+    Cube and composite are added at once, empty, and stay to become the result: adding a
+    layer costs napari more than drawing one, so that none is added while a run goes on.
+
     Parameters
     ----------
     viewer : napari.viewer.Viewer
     name : str
         Of the result.
-    lr_hsi : xarray.DataArray
-        Gives bands and wavelengths.
-    shape : (H, W)
+    shape : (C, H, W)
     place : Placement
         Of the HR-MSI.
-    limits : tuple of float
-        Contrast limits of the cube's layer.
+    watch : str
+        What is seen: one of :data:`~.fusing.WATCH`.
     """
 
     def __init__(
         self,
         viewer: Viewer,
         name: str,
-        lr_hsi: xr.DataArray,
-        shape: tuple[int, int],
+        shape: tuple[int, int, int],
         place: Placement,
-        limits: tuple[float, float],
+        watch: str = "composite",
     ) -> None:
         self._viewer = viewer
         self._name = name
-        self._lr_hsi = lr_hsi
         self._place = place
-        self._limits = limits
-        self._data = FactoredCube((lr_hsi.sizes["band"], *shape))
+        self._data = FactoredCube(shape)
         self._layers: dict[str, Image] = {}
         self._buffers: dict[str, np.ndarray] = {}
-        self._shown = False
-        self.watch = "composite"
+        self.watch = watch
+        self._add_picture("composite", np.zeros((*shape[1:], 4), np.uint8))
+        self._add_band_layer()
 
     @property
     def factors(self) -> Factors | None:
@@ -131,14 +128,18 @@ class LiveLayers:
     @property
     def removed(self) -> bool:
         """Whether the user took all of them away."""
-        return self._shown and not self.alive
+        return not self.alive
+
+    def begin(self, begun: Begun) -> None:
+        """Show the LR-HSI as a start, and set the stretch of the cube."""
+        self.paint("composite", begun.picture)
+        band = self._layer("band")
+        if band is not None:
+            band.contrast_limits = begun.contrast_limits
 
     def show(self, snapshot: Snapshot) -> None:
-        """Draw a snapshot; the first one adds the layers."""
+        """Draw a snapshot."""
         self._data.update(snapshot.factors)
-        if not self._shown:
-            self._shown = True
-            self._add_band_layer()
         band = self._layer("band")
         if band is not None and band.visible:
             _redraw(band)
@@ -176,17 +177,19 @@ class LiveLayers:
             The layer of the cube.
         """
         self._drop("coefficients")
-        cube = fused.cube
-        self._remake_composite(fused)
-        band = self._layer("band")
-        if band is None:
+        if self._layer("composite") is None:
+            self._add_picture("composite", fused.picture)
+        picture = self._layers["composite"]
+        self._buffers["composite"][...] = fused.picture
+        picture.metadata = {**metadata(fused.cube, "composite", self._place)}
+        picture.refresh(extent=False, highlight=False)
+        if self._layer("band") is None:
             self._add_band_layer()
-            band = self._layers["band"]
-        band.data = cube.data
-        band.metadata = {**band.metadata, **metadata(cube, "cube", self._place)}
-        band.visible = True
-        self._viewer.layers.move(self._viewer.layers.index(band), len(self._viewer.layers))
-        self._viewer.layers.selection.active = band
+        band = self._layers["band"]
+        band.data = fused.cube.data
+        band.metadata = metadata(fused.cube, "cube", self._place)
+        if not picture.visible:
+            band.visible = True
         self._forget()
         return band
 
@@ -216,10 +219,9 @@ class LiveLayers:
         self._layers["band"] = self._viewer.add_image(
             self._data,
             name=self._name,
-            contrast_limits=self._limits,
+            contrast_limits=(0.0, 1.0),
             colormap="gray",
             visible=self.watch == "band",
-            metadata=self._metadata(),
             **self._place.keywords(3),
         )
 
@@ -229,8 +231,8 @@ class LiveLayers:
         words: dict[str, Any] = {"rgb": True}
         if kind == "coefficients":
             # the whole mosaic over the ground of the scene, so that one view holds either
-            factor = self._data.shape[1] / picture.shape[0], self._data.shape[2] / picture.shape[1]
-            place = place.of_pixels(max(factor))
+            _, height, width = self._data.shape
+            place = place.of_pixels(max(height / picture.shape[0], width / picture.shape[1]))
             words = {"contrast_limits": (0.0, 1.0), "colormap": "gray"}
         self._layers[kind] = self._viewer.add_image(
             buffer,
@@ -240,21 +242,6 @@ class LiveLayers:
             **place.keywords(2),
         )
 
-    def _remake_composite(self, fused: Fused) -> None:
-        if self._shown and "composite" in self._layers and self._layer("composite") is None:
-            self._layers.pop("composite")
-            self._buffers.pop("composite")
-        if "composite" not in self._layers:
-            self._add_picture("composite", fused.picture)
-        layer = self._layers["composite"]
-        self._buffers["composite"][...] = fused.picture
-        layer.metadata = {**layer.metadata, **metadata(fused.cube, "composite", self._place)}
-        _redraw(layer, thumbnail=True)
 
-    def _metadata(self) -> dict[str, Any]:
-        centres = cubes.wavelengths(self._lr_hsi)
-        return {} if centres is None else {"wavelengths_nm": centres.tolist()}
-
-
-def _redraw(layer: Image, thumbnail: bool = False) -> None:
-    layer.refresh(extent=False, thumbnail=thumbnail, highlight=False)
+def _redraw(layer: Image) -> None:
+    layer.refresh(extent=False, thumbnail=False, highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox, Container
@@ -10,6 +11,7 @@ from .._grid import integer_ratio
 from .._responses import stored
 from ..errors import PairError, ParameterError, ResponseError
 from .psf_picker import PSFPicker
+from .rows import row
 from .srf_picker import SRFPicker
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ class ResponsesForm(Container):
         self.source = ComboBox(
             choices=[STORED, ESTIMATED, CHOSEN],
             value=ESTIMATED,
-            label="responses",
             tooltip="Spectral response (SRF) and point spread function (PSF) that turn the sharp "
             "cube into the two images: stored by a simulation, estimated from the pair, or "
             "chosen here (a sensor, a CSV file, a kernel).",
@@ -40,7 +41,7 @@ class ResponsesForm(Container):
         self.srf = SRFPicker(viewer, extra=_EXTRA)
         self.psf = PSFPicker(viewer, extra=_EXTRA)
         super().__init__(
-            widgets=[Container(widgets=[self.source], labels=True), self.srf, self.psf],
+            widgets=[row("Responses", self.source), self.srf, self.psf],
             labels=False,
         )
         for inner in self:
@@ -60,10 +61,8 @@ class ResponsesForm(Container):
             self.srf.set_cube(told if told is not None else lr_hsi)
             self.psf.set_cube(told if told is not None else lr_hsi)
             if hr_msi is not None:
-                try:
+                with contextlib.suppress(PairError):
                     self.psf.set_ratio(integer_ratio(lr_hsi.shape[1:], hr_msi.shape[1:]))
-                except PairError:
-                    pass
         if not self._chosen_by_user:
             self._settling = True
             try:

@@ -100,6 +100,9 @@ class JobWorker(GeneratorWorker):  # type: ignore[misc]
         failure: JobError | None = None
         result: Any = None
         stopped = False
+        # What the application holds by now is passed over by the collector until the job is
+        # over: going through a napari's million objects stops every thread for half a second.
+        gc.freeze()
         try:
             result, stopped = self._drain()
         except Cancelled:
@@ -109,6 +112,7 @@ class JobWorker(GeneratorWorker):  # type: ignore[misc]
         finally:
             self._gen = None
             tidy_up()
+            gc.unfreeze()
         if failure is not None:
             raise failure
         if stopped:
@@ -239,7 +243,8 @@ class Job:
         worker.start()
 
     def _yielded(self, event: Any) -> None:
-        if self.state in (JobState.RUNNING, JobState.PAUSED):
+        asked_to_stop = self._worker is None or self._worker.abort_requested
+        if self.state in (JobState.RUNNING, JobState.PAUSED) and not asked_to_stop:
             self._call("event", event)
 
     def _returned(self, value: Any) -> None:
