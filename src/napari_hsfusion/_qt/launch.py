@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 # isort: off
 import torch  # noqa: F401  before Qt: on Windows its libraries may not load after Qt's have
@@ -13,12 +12,12 @@ import torch  # noqa: F401  before Qt: on Windows its libraries may not load aft
 import napari
 from napari.layers import Layer
 from npe2 import PluginManager
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QMainWindow
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QDockWidget, QMainWindow
 
 from .. import io
 from ..errors import ParameterError
-from .open_files import NOTHING, PLUGIN, open_in_window
+from .open_files import PLUGIN, open_in_window
 
 WIDGETS = {
     "simulate": "Simulate",
@@ -67,8 +66,8 @@ def open_viewer(
     for file in files:
         _open(viewer, Path(file).expanduser())
     tabs = [_dock(viewer, name) for name in names]
-    if tabs and names[0] != _BELOW:
-        tabs[0].raise_()
+    if tabs:
+        _settle_soon(viewer, tabs[0])
     return viewer
 
 
@@ -87,15 +86,31 @@ def _open(viewer: napari.Viewer, path: Path) -> None:
         viewer.open(str(path), plugin=PLUGIN)
         return
     for data in open_in_window(str(path)):
-        if data not in NOTHING:
+        if len(data) > 1:  # napari's mark for "read, and nothing to add" is (None,)
             viewer.add_layer(Layer.create(*data))
 
 
-def _dock(viewer: napari.Viewer, name: str) -> Any:
+def _settle_soon(viewer: napari.Viewer, first: QDockWidget) -> None:
+    """Once the window is laid out, bring the first tab to the front and fit the view."""
+
+    def settle() -> None:
+        first.raise_()
+        viewer.reset_view()
+
+    timer = QTimer(first)  # which it does not outlive
+    timer.setSingleShot(True)
+    timer.timeout.connect(settle)
+    timer.start(0)
+
+
+def _dock(viewer: napari.Viewer, name: str) -> QDockWidget:
     dock, _ = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGETS[name], tabify=name != _BELOW)
     if name == _BELOW:
         main = dock.parent()
         if isinstance(main, QMainWindow):
+            # under the canvas alone: the layer list and the forms keep the window's height
+            main.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.LeftDockWidgetArea)
+            main.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea)
             main.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, dock)
             main.resizeDocks([dock], [_HEIGHT], Qt.Orientation.Vertical)
     return dock
