@@ -58,8 +58,7 @@ class FactoredCube:
 
     def __getitem__(self, key: Any) -> np.ndarray:
         keys = key if isinstance(key, tuple) else (key,)
-        if Ellipsis in keys:
-            at = keys.index(Ellipsis)
+        for at in [k for k, part in enumerate(keys) if part is Ellipsis]:
             keys = keys[:at] + (slice(None),) * (4 - len(keys)) + keys[at + 1 :]
         keys += (slice(None),) * (3 - len(keys))
         if self._factors is None:
