@@ -267,7 +267,9 @@ class CompareWidget(Container):
 
     def remove_maps(self, *_: object) -> int:
         """Remove every map; their number comes back."""
-        return remove_maps(self._viewer)
+        gone = remove_maps(self._viewer)
+        self.view_row.view.fit()
+        return gone
 
     def cancel(self, *_: object) -> None:
         """Stop what is being computed."""

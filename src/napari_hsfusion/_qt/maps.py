@@ -77,6 +77,7 @@ def show_maps(viewer: Viewer, maps: Sequence[MapLayer], of: str) -> list[Image]:
             },
             **words,
         )
+        layer.colorbar.position = "bottom_right"  # the name is at the top
         layer.colorbar.visible = True
         layer.name_overlay.visible = viewer.canvas.grid.enabled
         made.insert(0, layer)

@@ -22,6 +22,7 @@ SLOWEST, FASTEST = 0.2, 3.0
 """Changes a second; faster flicker can harm people with photosensitive epilepsy."""
 
 _DRAWN = 150  # milliseconds
+_FITS = 5
 
 _GRID_FIELDS = ("enabled", "stride", "shape", "spacing")
 
@@ -71,7 +72,9 @@ class SideBySide:
         self._links = Links()
         self.timer = QTimer(parent)
         self.timer.timeout.connect(self.step)
-        # new cells have no size before they are drawn
+        # new cells have no size before they are drawn, and the camera then takes another zoom
+        self._fits_left = 0
+        self._fitted = 0.0
         self._fitting = QTimer(parent)
         self._fitting.setSingleShot(True)
         self._fitting.setInterval(_DRAWN)
@@ -145,11 +148,17 @@ class SideBySide:
     def fit(self) -> None:
         """Fit a grid that has more or fewer cells than before."""
         if self.mode == "grid" and isalive(self._fitting):
+            self._fits_left, self._fitted = _FITS, 0.0
             self._fitting.start()
 
     def _fit_now(self) -> None:
-        if self.mode == "grid":
-            self._viewer.reset_view()
+        camera = self._viewer.scene.camera
+        if self.mode != "grid" or self._fits_left == 0 or camera.zoom == self._fitted:
+            return
+        self._viewer.reset_view()
+        self._fitted = camera.zoom
+        self._fits_left -= 1
+        self._fitting.start()
 
     def set_rate(self, rate: float) -> None:
         """Changes a second, held within limits."""

@@ -18,6 +18,7 @@ class FormScroll(QScrollArea):
     """
 
     def __init__(self, form: QWidget) -> None:
+        self._form = form
         super().__init__()
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
@@ -28,7 +29,7 @@ class FormScroll(QScrollArea):
 
     def sizeHint(self) -> QSize:
         """Size of the form."""
-        return self.widget().sizeHint()
+        return self._form.sizeHint()
 
     def lie(self, sideways: bool) -> None:
         """Take the height that is there, or the width."""
@@ -36,9 +37,10 @@ class FormScroll(QScrollArea):
         self.setSizePolicy(free, free if sideways else bound)
         self.setMaximumWidth(_FORM_WIDTH if sideways else 16_777_215)
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Follow the height of the form."""
-        if watched is self.widget() and event.type() == QEvent.Type.LayoutRequest:
+        asked = event is not None and event.type() == QEvent.Type.LayoutRequest
+        if asked and watched is self._form:
             self.updateGeometry()
         return bool(super().eventFilter(watched, event))
 
@@ -58,9 +60,10 @@ class Sideways(QObject):
         self._form = form
         widget.installEventFilter(self)
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Follow the size."""
-        if event.type() == QEvent.Type.Resize and isinstance(watched, QWidget):
+        resized = event is not None and event.type() == QEvent.Type.Resize
+        if resized and isinstance(watched, QWidget):
             wide = watched.width() > max(_WIDE, 1.2 * watched.height())
             layout = watched.layout()
             wanted = QBoxLayout.Direction.LeftToRight if wide else QBoxLayout.Direction.TopToBottom

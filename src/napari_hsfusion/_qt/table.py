@@ -145,7 +145,7 @@ class MeasuresTable(QTableView):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
-        self.setMinimumHeight(80)
+        self.setMinimumHeight(60)
         self.rows.modelReset.connect(self._fit)
 
     def _fit(self) -> None:
