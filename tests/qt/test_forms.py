@@ -97,24 +97,28 @@ def test_another_method_is_another_form(qapp: Any) -> None:
 def test_preferences_are_those_of_the_page(
     make_napari_viewer_proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari.settings import get_plugin_settings
+    import napari.settings
     from npe2 import PluginManager
 
     make_napari_viewer_proxy()
-    if PLUGIN not in {manifest.name for manifest in PluginManager.instance().iter_manifests()}:
-        assert read_settings() == Settings()
-        pytest.skip("this napari runs without the plugin's manifest")
-    try:
-        page = get_plugin_settings(PLUGIN).fusion
-    except KeyError:
-        assert read_settings() == Settings()
-        return
+    manager = PluginManager.instance()
+    manager.discover()
+    assert PLUGIN in {manifest.name for manifest in manager.iter_manifests()}
+    monkeypatch.setattr(napari.settings, "_PLUGIN_SETTINGS", {})
     assert read_settings() == Settings()
-    monkeypatch.setattr(page, "preset", "fast")
-    monkeypatch.setattr(page, "cpu_threads", 3)
-    monkeypatch.setattr(page, "previews_per_second", 1.5)
-    monkeypatch.setattr(page, "device", "cpu")
+    page = napari.settings.get_plugin_settings(PLUGIN).fusion
+    page.preset = "fast"
+    page.cpu_threads = 3
+    page.previews_per_second = 1.5
+    page.device = "cpu"
     assert read_settings() == Settings("cpu", "fast", 1.5, 3)
+
+
+def test_without_a_page_the_preferences_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    import napari.settings
+
+    monkeypatch.setattr(napari.settings, "_PLUGIN_SETTINGS", {"another-plugin": object()})
+    assert read_settings() == Settings()
 
 
 def test_the_page_of_the_manifest_has_what_is_read() -> None:
