@@ -418,6 +418,10 @@ def test_line_and_slider_follow_each_other(dock: Make, tiny_scene: xr.DataArray)
     line.moving = False
     line.sigPositionChangeFinished.emit(line)
     assert line.value() != 600.0
+    # the axis spans the bands before there is a curve
+    box = widget.plot.plotItem.vb
+    box.updateAutoRange()
+    assert box.viewRange()[0] == pytest.approx([centres[0] + 3, centres[10] + 3], abs=60)
     viewer.dims.set_point(0, 9)
     assert not line.isVisible(), "the slider is beyond the bands of the selected cube"
 
@@ -543,7 +547,7 @@ def test_the_mouse_is_heard_while_the_dock_is_seen(
     }
     event = SimpleNamespace(position=(0.0, *world(layer, 3, 4)), modifiers=(), type="mouse_move")
     widget.pointer._on_move(viewer, event)
-    qtbot.waitUntil(lambda: len(widget.spectra) == 1)
+    qtbot.waitUntil(lambda dock=widget: len(dock.spectra) == 1)
     np.testing.assert_allclose(widget.spectra[0].values, physical(tiny_scene, 3, 4))
     widget.pin_at(world(layer, 3, 4))
     frame = widget.native.parent()

@@ -23,7 +23,9 @@ _STYLES = (
     Qt.PenStyle.DashDotLine,
 )
 _SYMBOLS = ("o", "s", "t", "d")
-_LONGEST = 28
+_LONGEST = 24
+_LEGEND_ROW = 17
+_AXIS_ROOM = 60
 
 
 class SpectrumPlot(Plot):
@@ -54,7 +56,12 @@ class SpectrumPlot(Plot):
         self.setMinimumSize(120, 90)
         self._curves: list[_Curve] = []
         self._entries: list[tuple[Any, ...]] = []
-        self.legend = self.add_legend()
+        self.legend = _Legend()
+        self.plotItem.legend = self.legend
+        self._beside: bool | None = None
+        self._place_legend()
+        self._extent = pg.PlotCurveItem(pen=None)
+        self.plotItem.addItem(self._extent)
         self.line = pg.InfiniteLine(angle=90, movable=True, label="", labelOpts={"position": 0.94})
         self.line.setVisible(False)
         self.line.setZValue(5)
@@ -66,18 +73,32 @@ class SpectrumPlot(Plot):
         self.hint.anchor(itemPos=(0.5, 0.5), parentPos=(0.5, 0.5))
         self.plotItem.vb.sigRangeChangedManually.connect(self._changed_by_hand)
         self.styled.connect(self._style_marks)
-        self._style_marks()
+        self._restyle()
 
     @property
     def spectra(self) -> list[Spectrum]:
         """Curves that are drawn now."""
         return [curve.spectrum for curve in self._curves if curve.spectrum is not None]
 
-    def show_spectra(self, spectra: Sequence[Spectrum]) -> None:
-        """Draw these curves and no others."""
+    def show_spectra(
+        self, spectra: Sequence[Spectrum], empty: tuple[float, float, bool] | None = None
+    ) -> None:
+        """Draw these curves and no others.
+
+        Parameters
+        ----------
+        spectra : sequence of Spectrum
+        empty : tuple, optional
+            Where the axis begins and ends, and whether it is in nm, while there is no
+            curve: the band's line is there all the same.
+        """
         if spectra:
             self.in_nm = all(one.wavelength is not None for one in spectra)
-            self.set_labels("Wavelength (nm)" if self.in_nm else "Band", _y_label(spectra))
+            self._extent.setData([], [])
+        elif empty is not None:
+            self.in_nm = empty[2]
+            self._extent.setData(np.array(empty[:2]), np.array([0.0, 1.0]))
+        self.set_labels("Wavelength (nm)" if self.in_nm else "Band", _y_label(spectra))
         while len(self._curves) < len(spectra):
             self._curves.append(_Curve(self.plotItem))
         for k, curve in enumerate(self._curves):
@@ -102,6 +123,12 @@ class SpectrumPlot(Plot):
             self.line.setPos(x)
             self.line.label.setFormat(text)
 
+    def resizeEvent(self, event: Any) -> None:
+        """Keep the legend where there is room."""
+        super().resizeEvent(event)
+        if event is not None:
+            self._place_legend()
+
     def showEvent(self, event: Any) -> None:
         """Tell that the plot is on the screen."""
         super().showEvent(event)
@@ -111,6 +138,29 @@ class SpectrumPlot(Plot):
         """Tell that the plot is no longer on the screen."""
         super().hideEvent(event)
         self.seen.emit(False)
+
+    def _place_legend(self) -> None:
+        """Legend on the right of a wide plot, below a narrow one: never over the curves."""
+        beside = self.width() > 2 * self.height()
+        if beside != self._beside:
+            layout = self.plotItem.layout
+            if self._beside is not None:
+                layout.removeItem(self.legend)
+            self._beside = beside
+            if beside:
+                layout.addItem(self.legend, 2, 3, Qt.AlignmentFlag.AlignTop)
+            else:
+                layout.addItem(self.legend, 4, 0, 1, 3, Qt.AlignmentFlag.AlignLeft)
+        self._arrange_legend()
+
+    def _arrange_legend(self) -> None:
+        number = len(self.legend.items)
+        if self._beside:
+            rows = max(1, int((self.height() - _AXIS_ROOM) // _LEGEND_ROW))
+            self.legend.setColumnCount(max(1, -(-number // rows)))
+        else:
+            self.legend.setColumnCount(2 if number > 1 else 1)
+        self.legend.updateGeometry()
 
     def _line_dragged(self, line: Any) -> None:
         self.dragged.emit(float(line.value()))
@@ -146,14 +196,45 @@ class SpectrumPlot(Plot):
             return
         self._entries = wanted
         self.legend.clear()
-        self.legend.setColumnCount(1 if len(wanted) < 6 else 2)
         for name, color, rank, points in wanted:
-            self.legend.addItem(pg.PlotDataItem(**_look(color, rank, points)), name)
+            self.legend.addItem(
+                _Sample(pg.PlotDataItem([0], [0], **_look(color, rank, points))), name
+            )
+        self._arrange_legend()
 
     @property
     def legend_names(self) -> list[str]:
         """Names in the legend."""
         return [str(label.text) for _, label in self.legend.items]
+
+
+class _Legend(pg.LegendItem):
+    """A legend that a layout places, and that stays there."""
+
+    def __init__(self) -> None:
+        super().__init__(verSpacing=-4)
+        self.layout.setContentsMargins(6, 0, 4, 0)
+        # a saved picture is drawn larger, and the legend with it
+        self.setFlag(self.GraphicsItemFlag.ItemIgnoresTransformations, False)
+
+    def updateSize(self) -> None:
+        """Tell the layout that the names have changed."""
+        self.updateGeometry()
+
+    def hoverEvent(self, event: Any) -> None:
+        """Nothing: it is not dragged."""
+
+    def mouseDragEvent(self, event: Any) -> None:
+        """Leave the drag to others."""
+        event.ignore()
+
+
+class _Sample(pg.ItemSample):
+    """What a line looks like; a click on it hides nothing."""
+
+    def mouseClickEvent(self, event: Any) -> None:
+        """Leave the click to others."""
+        event.ignore()
 
 
 class _Curve:

@@ -145,13 +145,12 @@ class Pins:
         layer = self.layer
         features = layer.features
         given = features["pin"].tolist() if "pin" in features else []
+        given = [int(number) if number == number else 0 for number in given]
+        given += [0] * (len(layer.data) - len(given))
         numbers: list[int] = []
-        for k in range(len(layer.data)):
-            number = given[k] if k < len(given) else None
-            known = number is not None and number == number and int(number) > 0
-            if not known or int(number) in numbers:
-                number = max([0, *numbers, *(int(g) for g in given if g == g)]) + 1
-            numbers.append(int(number))
+        for number in given:
+            fresh = number < 1 or number in numbers
+            numbers.append(max([0, *numbers, *given]) + 1 if fresh else number)
         if numbers != given:
             layer.features = {"pin": np.asarray(numbers, dtype=int)}
         layer.feature_defaults = {"pin": 0}  # a new point has no number yet

@@ -82,6 +82,8 @@ class Plot(pg.PlotWidget):
         self.setAntialiasing(True)
         self.plotItem.setMenuEnabled(False)
         self.plotItem.hideButtons()
+        # axis labels hang a little below their axis: room for their lower edge
+        self.plotItem.layout.setContentsMargins(2, 4, 8, 6)
         self._restyle()
 
     @staticmethod

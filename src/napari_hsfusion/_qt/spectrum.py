@@ -200,7 +200,14 @@ class SpectrumWidget(Container):
         return write_csv(target, self.spectra) if kind == ".csv" else self.plot.save_png(target)
 
     def _draw(self) -> None:
-        self.plot.show_spectra(self.spectra)
+        reference = self._reference()
+        empty = None
+        if reference is not None:
+            centres = cubes.wavelengths(reference.cube)
+            numbers = np.arange(1.0, reference.cube.sizes["band"] + 1)
+            x = numbers if centres is None else centres
+            empty = (float(x.min()), float(x.max()), centres is not None)
+        self.plot.show_spectra(self.spectra, empty)
         self._follow_slider()
 
     # -- the band on show
