@@ -8,7 +8,6 @@ from magicgui.widgets import ComboBox, Container, FloatSpinBox, PushButton
 from napari.utils.notifications import show_warning
 from napari.viewer import Viewer
 
-from .._layers import placement_of
 from ..metrics import CONVENTIONS, metric_infos, no_reference_infos
 from . import measuring
 from .comparing import (
@@ -19,23 +18,27 @@ from .comparing import (
     ReferenceChoice,
     Subject,
     Where,
+    band_on_show,
     layers_of,
     map_name,
     recorded_scale,
     reference_rank,
+    says_no_scale,
+    tasks_of,
+    whereabouts,
     worth_a_tick,
 )
 from .layer_checks import LayerChecks
 from .layer_choice import LayerChoice, cube_or_none, shows_cube, shows_image
 from .links import Links
-from .maps import labels_of, remove_maps, show_maps
+from .maps import remove_maps, show_maps
 from .measures import NO_REFERENCE, MeasuredRow, Measures
 from .measuring import Gallery, Measured
 from .pair import likely_hr, likely_lr
 from .results_panel import ResultsPanel
 from .rows import column, row
 from .sideways import FormScroll, Sideways
-from .view_row import ViewRow
+from .view_row import ViewRow, beside
 from .worker import Job, run_job
 
 if TYPE_CHECKING:
@@ -147,8 +150,8 @@ class CompareWidget(Container):
                 self.pair_rows,
                 row("Layers", ticks),
                 self.ratio_row,
-                _beside(self.compare_button, self.cancel_button),
-                row("Maps", self.map_kind, _beside(self.maps_button, self.remove_button)),
+                beside(self.compare_button, self.cancel_button),
+                row("Maps", self.map_kind, beside(self.maps_button, self.remove_button)),
                 self.view_row,
                 self.more_button,
                 self.more,
@@ -219,11 +222,11 @@ class CompareWidget(Container):
             begun = Measures(
                 tuple(metric_infos(convention).values()), convention, self.reference.layer.name
             )
-            work: tuple[Any, ...] = (measuring.measure, _tasks(subjects), reference, convention)
+            work: tuple[Any, ...] = (measuring.measure, tasks_of(subjects), reference, convention)
         else:
             names = f"{observed.lr_layer.name} and {observed.hr_layer.name}"
             begun = Measures(tuple(no_reference_infos().values()), NO_REFERENCE, names)
-            work = (measuring.assess, _tasks(subjects), observed.lr_hsi, observed.hr_msi)
+            work = (measuring.assess, tasks_of(subjects), observed.lr_hsi, observed.hr_msi)
         self.panel.begin(begun)
         for layer in (*(s.layer for s in subjects), self._against):
             if layer is not None:
@@ -241,23 +244,19 @@ class CompareWidget(Container):
             return None
         subjects, observed = ready
         of = str(self.map_kind.value)
-        tasks = _tasks(subjects)
+        tasks = tasks_of(subjects)
         places: dict[str, Layer | None] = {"": None}
         if observed is None:
             reference = cube_or_none(self.reference.layer)
             assert reference is not None
-            band = self.band_on_show() if of == "band" else None
+            band = band_on_show(self._viewer, self.reference.layer) if of == "band" else None
             name = map_name(of, band, reference)
             work: tuple[Any, ...] = (measuring.draw, tasks, reference, of, band)
         else:
             name = map_name(of, None, None)
             places = {"hsi": observed.lr_layer, "msi": observed.hr_layer}
             work = (measuring.draw_residuals, tasks, observed.lr_hsi, observed.hr_msi, of)
-        where = {
-            (key, number): (placement_of(over or s.layer), labels_of(over or s.layer))
-            for key, over in places.items()
-            for number, s in enumerate(subjects)
-        }
+        where = whereabouts(subjects, places)
         return self._start(
             *work,
             title="Drawing maps",
@@ -278,13 +277,6 @@ class CompareWidget(Container):
             self.job.cancel()
             self.cancel_button.text = "Cancelling…"
             self.cancel_button.enabled = False
-
-    def band_on_show(self) -> int:
-        """0-based band of the reference that the slider stands at."""
-        layer = self.reference.layer
-        bands = int(layer.data.shape[0]) if not layer.multiscale else int(layer.data[0].shape[0])
-        at = layer.world_to_data(self._viewer.dims.point)[-3]
-        return min(max(round(float(at)), 0), bands - 1)
 
     def _ready(self) -> tuple[list[Subject], Observed | None] | None:
         if self.running:
@@ -370,11 +362,8 @@ class CompareWidget(Container):
 
     def _ask_ratio(self) -> None:
         """The ratio is asked for only where a layer does not say it."""
-        silent = any(
-            recorded_scale(cube) is None
-            for layer in self.checks.checked
-            if layer != self.reference.layer and (cube := cube_or_none(layer)) is not None
-        )
+        others = [layer for layer in self.checks.checked if layer != self.reference.layer]
+        silent = any(map(says_no_scale, map(cube_or_none, others)))
         self.ratio_row.visible = self.reference.layer is not None and silent
 
     def _toggle_more(self, *_: object) -> None:
@@ -409,13 +398,3 @@ class CompareWidget(Container):
         self.checks.release()
         if self.job is not None:
             self.job.abandon()
-
-
-def _tasks(subjects: list[Subject]) -> list[measuring.Task]:
-    return [measuring.Task(k, s.cube, s.scale) for k, s in enumerate(subjects)]
-
-
-def _beside(*widgets: PushButton) -> Container:
-    made = Container(widgets=widgets, layout="horizontal", labels=False)
-    made.margins = (0, 0, 0, 0)
-    return made

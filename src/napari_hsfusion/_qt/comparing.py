@@ -10,15 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .._layers import Placement
+from .._layers import Placement, placement_of
 from ..cube import wavelengths
 from .layer_choice import LayerChoice, cube_or_none, shows_cube
-from .maps import MapLayer
-from .measuring import Gallery
+from .maps import MapLayer, labels_of
+from .measuring import Gallery, Task
 
 if TYPE_CHECKING:
     import xarray as xr
     from napari.layers import Layer
+    from napari.viewer import Viewer
 
 Where = Mapping[tuple[str, int], tuple[Placement, tuple[str, str]]]
 """Placement and axis labels of the map of a key (see :class:`.Drawn`) and a task."""
@@ -114,6 +115,11 @@ def recorded_scale(cube: xr.DataArray) -> float | None:
     return None if said is None else float(said)
 
 
+def says_no_scale(cube: xr.DataArray | None) -> bool:
+    """Whether the ratio of a cube's resolutions has to be asked for."""
+    return cube is not None and recorded_scale(cube) is None
+
+
 def is_result(cube: xr.DataArray) -> bool:
     """Whether a cube was fused."""
     return any(entry.get("step") == "fuse" for entry in cube.attrs.get("history", []))
@@ -157,6 +163,27 @@ def map_name(of: str, band: int | None, reference: xr.DataArray | None) -> str:
     centres = wavelengths(reference)
     where = f"band {band + 1}" if centres is None else f"{centres[band]:.0f} nm"
     return f"error, {where}"
+
+
+def tasks_of(subjects: Sequence[Subject]) -> list[Task]:
+    """What the other thread is given, numbered in order."""
+    return [Task(key, s.cube, s.scale) for key, s in enumerate(subjects)]
+
+
+def band_on_show(viewer: Viewer, layer: Layer) -> int:
+    """0-based band of a layer that the slider stands at."""
+    shape = layer.data[0].shape if layer.multiscale else layer.data.shape
+    at = layer.world_to_data(viewer.dims.point)[-3]
+    return min(max(round(float(at)), 0), int(shape[0]) - 1)
+
+
+def whereabouts(subjects: Sequence[Subject], places: Mapping[str, Layer | None]) -> Where:
+    """Where maps belong: over the layer of their key, or over each subject's own."""
+    return {
+        (key, number): (placement_of(over or s.layer), labels_of(over or s.layer))
+        for key, over in places.items()
+        for number, s in enumerate(subjects)
+    }
 
 
 def layers_of(

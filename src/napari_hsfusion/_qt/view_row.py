@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import CheckBox, Container, FloatSpinBox
+from magicgui.widgets.bases import Widget
 from napari.utils.notifications import show_info, show_warning
 
 from .rows import row
@@ -107,3 +108,10 @@ class ViewRow(Container):
         self._show_mode()
         if why:
             show_info(why)
+
+
+def beside(*widgets: Widget) -> Container:
+    """Lay buttons beside each other, without margins."""
+    made = Container(widgets=widgets, layout="horizontal", labels=False)
+    made.margins = (0, 0, 0, 0)
+    return made
