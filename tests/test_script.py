@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,15 @@ TINY = {
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scripts save where they run."""
+def _in_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Generator[None, None, None]:
+    """Scripts save where they run, and set torch's threads."""
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path / "run")
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -378,15 +383,11 @@ def test_bad_and_empty_bands(village: xr.DataArray, tmp_path: Path) -> None:
 
 
 def test_threads_of_the_run_are_set(pair: api.SimulatedPair) -> None:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        cube = api.fuse(pair.lr_hsi, pair.hr_msi, method="bicubic", device="cpu")
-        torch.set_num_threads(1)
-        run(api.as_script(cube))
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(2)
+    cube = api.fuse(pair.lr_hsi, pair.hr_msi, method="bicubic", device="cpu")
+    torch.set_num_threads(1)
+    run(api.as_script(cube))
+    assert torch.get_num_threads() == 2
 
 
 def test_an_input_is_not_overwritten(pair: api.SimulatedPair) -> None:
