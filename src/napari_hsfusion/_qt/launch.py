@@ -104,7 +104,8 @@ def _settle_soon(viewer: napari.Viewer, first: QDockWidget) -> None:
 
 
 def _dock(viewer: napari.Viewer, name: str) -> QDockWidget:
-    dock, _ = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGETS[name], tabify=name != _BELOW)
+    tabs = name != _BELOW
+    dock: QDockWidget = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGETS[name], tabs)[0]
     if name == _BELOW:
         main = dock.parent()
         if isinstance(main, QMainWindow):
