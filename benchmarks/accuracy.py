@@ -72,13 +72,18 @@ def _run(pair: str, method: str, preset: str | None, seed: int, device: str) -> 
     }
 
 
+def machine() -> dict[str, Any]:
+    """Describe the machine that figures were measured on."""
+    return {"cpus": os.cpu_count(), "platform": platform.platform()}
+
+
 def write(path: Path, rows: Sequence[dict[str, Any]], seed: int) -> None:
     """Write all rows so far, with the machine, as one JSON document."""
     document = {
         "benchmark": "accuracy",
         "convention": "hsfusion",
         "seed": seed,
-        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
+        "machine": machine(),
         "rows": list(rows),
     }
     path.parent.mkdir(parents=True, exist_ok=True)

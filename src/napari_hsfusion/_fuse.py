@@ -222,8 +222,8 @@ def fuse(
 
 
 def expected_cost(
-    shape_lr: tuple[int, int, int],
-    shape_hr: tuple[int, int, int],
+    shape_lr: tuple[int, ...],
+    shape_hr: tuple[int, ...],
     *,
     method: str = METHOD,
     preset: str | None = None,

@@ -304,8 +304,8 @@ def test_responses_chosen_in_the_form_are_used(
     widget.method.value = "subspace"
     widget.responses.source.value = CHOSEN
     widget.responses.psf.kind.value = "Box (mean)"
-    assert widget.options()["psf"] == "box"
-    assert widget.options()["srf"] is None
+    assert widget.keywords()["psf"] == "box"
+    assert widget.keywords()["srf"] is None
     widget.run()
     until_over(qtbot, widget)
     alone = api.fuse(pair.lr_hsi, pair.hr_msi, method="subspace", psf="box")
@@ -397,15 +397,15 @@ def test_presets_and_parameters_come_from_the_method(
     add_pair(viewer, pair)
     widget = dock(viewer)
     assert widget.preset.value == "balanced"
-    assert widget.options()["params"] == {}
+    assert widget.keywords()["params"] == {}
     widget.preset.value = "fast"
     widget.params.set_value("levels", 3)
-    assert widget.options()["params"] == {"levels": 3}
+    assert widget.keywords()["params"] == {"levels": 3}
     widget.seed.value = "-4"
     assert "seed: expected a whole number" in widget.summary.text()
     assert not widget.run_button.enabled
     widget.seed.value = "7"
-    assert widget.options()["seed"] == 7
+    assert widget.keywords()["seed"] == 7
     widget.params.set_value("sigma_low", "a lot")
     assert "sigma_low" in widget.summary.text()
     widget.params.set_value("sigma_low", 0.005)
@@ -414,7 +414,7 @@ def test_presets_and_parameters_come_from_the_method(
     assert widget.params.applicable.count("T") == 1
     widget.method.value = "bicubic"
     assert widget.params.applicable == []
-    assert widget.options()["preset"] == "default"
+    assert widget.keywords()["preset"] == "default"
 
 
 def test_networks_are_kept_where_the_form_says(

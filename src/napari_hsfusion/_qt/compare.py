@@ -140,7 +140,7 @@ class CompareWidget(Container):
         self.more.visible = False
         self.pair_rows = column([row("LR-HSI", self.lr_hsi), row("HR-MSI", self.hr_msi)])
         self.ratio_row = row("Ratio", self.ratio)
-        ticks = Container(labels=False)
+        ticks: Container = Container(labels=False)
         ticks.margins = (0, 0, 0, 0)
         ticks.native.layout().addWidget(self.checks)
         ticks.tooltip = self.checks.toolTip()

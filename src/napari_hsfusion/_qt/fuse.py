@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from magicgui.types import FileDialogMode
 from magicgui.widgets import (
     ComboBox,
     Container,
@@ -109,7 +110,7 @@ class FuseWidget(Container):
             value="0", label="seed", tooltip="The same seed gives the same cube (0 to 2^63 - 1)."
         )
         self.networks = FileEdit(
-            mode="d",
+            mode=FileDialogMode.EXISTING_DIRECTORY,
             nullable=True,
             value=None,
             tooltip="Folder to keep trained networks in, or to take them from. Empty: not kept.",
@@ -223,7 +224,7 @@ class FuseWidget(Container):
 
     def _look_ahead(self) -> Outlook:
         try:
-            options = self.options()
+            options = self.keywords()
         except HSFusionError as error:
             return Outlook(False, str(error))
         return look_ahead(*self.pair(), options)
@@ -239,7 +240,7 @@ class FuseWidget(Container):
         """Give the cubes of the two layers chosen; None where there is none."""
         return cube_or_none(self.lr_hsi.value), cube_or_none(self.hr_msi.value)
 
-    def options(self) -> dict[str, Any]:
+    def keywords(self) -> dict[str, Any]:
         """Keywords of :func:`napari_hsfusion.api.iter_fuse` that the form says.
 
         Raises
@@ -247,7 +248,7 @@ class FuseWidget(Container):
         HSFusionError
             Naming what was expected and what came.
         """
-        folder = self.networks.value
+        folder: Any = self.networks.value
         # an empty line reads as the current folder
         kept = None if folder is None or str(folder) in ("", ".") else Path(folder)
         if kept is not None and not self._rows[self.method.value]["trains"]:
@@ -259,7 +260,7 @@ class FuseWidget(Container):
             "seed": _whole(self.seed.value),
             "device": self.device.value,
             "networks": kept,
-            **self.responses.options(),
+            **self.responses.keywords(),
         }
 
     def say(self, text: str) -> None:
@@ -283,7 +284,7 @@ class FuseWidget(Container):
         assert hr_msi is not None
         place = _layers.placement_of(self.hr_msi.value)
         name = f"{self.lr_hsi.value.name} fused ({self.method.value})"
-        options = self.options()
+        options = self.keywords()
         chosen = read_settings()
         token = CancelToken()
         self._look = Look(watch=self.watch.value)

@@ -129,7 +129,8 @@ class PSFPicker(Container):
                 self.kind.value = label
                 return
         if value is None:
-            raise ResponseError(f"PSF picker: expected one of {', '.join(self.kind.choices)}")
+            known = ", ".join(map(str, self.kind.choices))
+            raise ResponseError(f"PSF picker: expected one of {known}, got none")
         spread = parse_psf(value)
         names = {kind: label for label, kind in _NAMED.items()}
         if spread.kind == "gaussian" and spread.sigma is not None:

@@ -71,7 +71,7 @@ class ResponsesForm(Container):
                 self._settling = False
         self._show()
 
-    def options(self) -> dict[str, Any]:
+    def keywords(self) -> dict[str, Any]:
         """``psf`` and ``srf`` for :func:`napari_hsfusion.api.fuse`.
 
         Raises
@@ -83,7 +83,7 @@ class ResponsesForm(Container):
         """
         if self.source.value == ESTIMATED:
             return {"psf": "estimate", "srf": "estimate"}
-        made = {"psf": None, "srf": None}
+        made: dict[str, Any] = {"psf": None, "srf": None}
         if self.source.value == CHOSEN:
             made = {"psf": self.psf.value, "srf": self.srf.value}
         for key, value in made.items():

@@ -60,7 +60,7 @@ class JobState(enum.Enum):
         return self in (JobState.FINISHED, JobState.FAILED, JobState.CANCELLED)
 
 
-class JobWorker(GeneratorWorker):  # type: ignore[misc]
+class JobWorker(GeneratorWorker):
     """Generator worker that ends in ``returned``, ``errored`` or ``aborted``, then ``finished``.
 
     Whatever ends it, the generator is closed in the worker's thread and let go.
@@ -110,7 +110,7 @@ class JobWorker(GeneratorWorker):  # type: ignore[misc]
         except Exception as error:  # every failure must end in a signal
             failure = self._put_in_words(error)
         finally:
-            self._gen = None
+            self._gen: Any = None
             tidy_up()
             gc.unfreeze()
         if failure is not None:
