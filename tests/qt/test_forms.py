@@ -94,9 +94,7 @@ def test_another_method_is_another_form(qapp: Any) -> None:
         form.set_value("d", 3)
 
 
-def test_preferences_are_those_of_the_page(
-    make_napari_viewer_proxy: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_preferences_are_those_of_the_page(make_napari_viewer_proxy: Any) -> None:
     import napari.settings
     from npe2 import PluginManager
 
@@ -104,7 +102,8 @@ def test_preferences_are_those_of_the_page(
     manager = PluginManager.instance()
     manager.discover()
     assert PLUGIN in {manifest.name for manifest in manager.iter_manifests()}
-    monkeypatch.setattr(napari.settings, "_PLUGIN_SETTINGS", {})
+    napari.settings._PLUGIN_SETTINGS.clear()
+    napari.settings.get_plugin_settings(path_dir=None)
     assert read_settings() == Settings()
     page = napari.settings.get_plugin_settings(PLUGIN).fusion
     page.preset = "fast"

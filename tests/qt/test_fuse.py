@@ -7,7 +7,6 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ pytest.importorskip("napari", reason="napari is not installed (extra 'pyqt6')")
 pytest.importorskip("qtpy", reason="no Qt binding is installed")
 
 from napari.utils import progress
-from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication
 
 from napari_hsfusion import api
@@ -42,19 +40,6 @@ def layers_on_the_main_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def pair() -> api.SimulatedPair:
     return api.simulate(demo_scene(64, 20), 4, "bicubic", SRF, 35.0, 0)
-
-
-@pytest.fixture
-def messages() -> Generator[list[str], None, None]:
-    shown: list[str] = []
-
-    def keep(notification: Any) -> None:
-        shown.append(str(notification.message))
-
-    notification_manager.notification_ready.connect(keep)
-    yield shown
-    notification_manager.notification_ready.disconnect(keep)
-    notification_manager.records.clear()
 
 
 @pytest.fixture
@@ -266,7 +251,10 @@ def test_a_wrong_pair_is_said_in_words(
     widget.hr_msi.value = viewer.layers["high"]
     assert widget.run() is None
     assert "one whole ratio of sizes" in widget.summary.text()
-    widget.lr_hsi.value, widget.hr_msi.value = viewer.layers["high"], viewer.layers["high"]
+    widget.lr_hsi.value, widget.hr_msi.value = (
+        viewer.layers["high"],
+        viewer.layers["high"],
+    )
     assert "same image" in widget.summary.text()
     assert names(viewer) == ["odd", "high"]
     assert any("whole ratio" in text for text in messages)

@@ -14,7 +14,6 @@ import pytest
 pytest.importorskip("napari", reason="napari is not installed (extra 'pyqt6')")
 pytest.importorskip("qtpy", reason="no Qt binding is installed")
 
-from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QThread
 from qtpy.QtWidgets import QApplication
 
@@ -59,20 +58,6 @@ class Seen:
             on_state=self.note("state"),
             **kwargs,
         )
-
-
-@pytest.fixture
-def messages() -> Generator[list[str], None, None]:
-    """What napari shows the user meanwhile."""
-    shown: list[str] = []
-
-    def keep(notification: Any) -> None:
-        shown.append(str(notification.message))
-
-    notification_manager.notification_ready.connect(keep)
-    yield shown
-    notification_manager.notification_ready.disconnect(keep)
-    notification_manager.records.clear()
 
 
 def finish(qtbot: Any, job: Job) -> None:

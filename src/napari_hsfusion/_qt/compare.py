@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import napari.viewer
 from magicgui.widgets import ComboBox, Container, FloatSpinBox, PushButton
 from napari.utils.notifications import show_warning
-from napari.viewer import Viewer
 
 from ..metrics import CONVENTIONS, metric_infos, no_reference_infos
 from . import measuring
@@ -63,7 +63,7 @@ class CompareWidget(Container):
         Layers side by side, or in turn.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(labels=False)
         self._viewer = viewer
         self._links = Links()

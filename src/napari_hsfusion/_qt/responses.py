@@ -96,9 +96,6 @@ class ResponsesForm(Container):
                 )
         return made
 
-    def release(self) -> None:
-        """Nothing of the viewer is followed here; the pickers end with their plots."""
-
     def _told(self) -> xr.DataArray | None:
         for cube in self._pair:
             if cube is not None and "observation" in cube.attrs:

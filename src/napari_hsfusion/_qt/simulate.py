@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import napari.viewer
 from magicgui.widgets import CheckBox, Container, LineEdit, PushButton, SpinBox
 from napari.layers import Layer
 from napari.utils import progress
 from napari.utils.notifications import show_info, show_warning
-from napari.viewer import Viewer
 
 from .. import _layers
 from .._forecast import Forecast, fitting_size
@@ -52,7 +52,7 @@ class SimulateWidget(Container):
         What will come out, or what does not fit, in words.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(labels=False)
         self._viewer = viewer
         self._links = Links()
