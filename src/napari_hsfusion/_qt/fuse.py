@@ -261,7 +261,6 @@ class FuseWidget(Container):
         if self._progress is not None:
             self._progress.close()
             self._progress = None
-        self.outlook = self.form.look_ahead()
         self.run_button.enabled = self.outlook.possible
 
     def _state_changed(self, state: JobState) -> None:

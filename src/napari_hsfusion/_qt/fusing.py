@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 WATCH = ("composite", "band", "coefficients")
 """What can be watched while a fusion runs."""
 
-_REPORTS = 10.0  # progress reports a second, at most
+_REPORTS = 4.0  # progress reports a second, at most: each costs a redraw of the window
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,6 @@ class RunView(Plot):
                 self.losses.append(loss)
         every = max(1, len(self.steps) // _POINTS)
         steps, losses = self.steps[::every], self.losses[::every]
-        symbol = "o" if len(steps) < 20 else None
+        symbol = "o" if len(steps) == 1 else None
         self._curve.setData(steps, losses, symbol=symbol, symbolSize=5)
         self.setVisible(bool(self.steps))

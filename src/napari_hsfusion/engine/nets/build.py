@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import nn
 
@@ -31,16 +33,23 @@ def spatial_work(params: ArgsDiffParams, pixels: float) -> float:
     Counted layer by layer: a convolution does all its weights once a pixel of its
     own resolution. The time embedding is left out.
     """
+    shape = (params.dimensions, params.spatial_base, params.spatial_levels, params.spatial_blocks)
+    return pixels * _work_per_pixel(*shape)
+
+
+@lru_cache(maxsize=256)
+def _work_per_pixel(channels: int, base: int, levels: int, blocks: int) -> float:
+    # forms ask for costs at every key: building the network each time would be felt
     with torch.device("meta"):
-        net = spatial_network(params)
-    last = params.spatial_levels - 1
+        net = SpatialUNet(channels, base, tuple(range(1, levels + 1)), blocks)
+    last = levels - 1
     parts: list[tuple[nn.Module, int]] = [(net.head, 0), (net.tail, 0), (net.middle, last)]
     parts += [(stage, level) for level, stage in enumerate(net.down)]
     parts += [(stage, last - k) for k, stage in enumerate(net.up)]
     parts += [(layer, level + 1) for level, layer in enumerate(net.shrink)]
     parts += [(layer, last - k - 1) for k, layer in enumerate(net.grow)]
     return sum(
-        layer.weight.numel() * pixels / 4**level
+        layer.weight.numel() / 4**level
         for part, level in parts
         for layer in part.modules()
         if isinstance(layer, nn.Conv2d)
