@@ -109,15 +109,15 @@ def iter_evaluate(
     reference, estimate, scale, convention, mask, clip
         As :func:`evaluate` takes them.
 
-    Yields
-    ------
-    float
-        Share of the work that is done, at most 1.
-
     Returns
     -------
     Evaluation
         The numbers, and in words why some have no value.
+
+    Yields
+    ------
+    float
+        Share of the work that is done, at most 1.
 
     Raises
     ------
@@ -192,12 +192,14 @@ def error_map(
 
     Parameters
     ----------
-    reference, estimate, mask, clip
+    reference, estimate
         As :func:`evaluate` takes them: the map is of the values that are measured there.
     of : {"rmse", "band", "sam"}
         RMSE over the bands, absolute error of one band, or spectral angle in degrees.
     band : int, optional
         0-based; with ``of="band"`` alone.
+    mask, clip
+        As :func:`evaluate` takes them.
 
     Returns
     -------
