@@ -480,3 +480,23 @@ def test_a_real_pair_in_a_viewer(shared_data: Callable[[str], Path]) -> None:
     assert viewer.dims.axis_labels == ("band", "y", "x")
     assert str(above.units[1]) in ("m", "meter")
     assert above.contrast_limits[0] > cube.attrs["nodata"]
+
+
+def test_colours_that_lie_in_a_file_are_not_read() -> None:
+    """A choice of layers asks every layer for its cube, whenever one comes or goes."""
+    from napari.layers import Image
+
+    read: list[int] = []
+
+    def block(block_info: Any = None) -> np.ndarray:
+        read.append(1)
+        return np.full((4, 5, 3), 7, np.uint8)
+
+    lazy = da.map_blocks(block, chunks=((4,), (5,), (3,)), dtype=np.uint8, meta=np.zeros(0, "u1"))
+    layer = Image(lazy, rgb=True, contrast_limits=(0, 255))
+    before = len(read)
+    cube = _layers.layer_cube(layer)
+    assert len(read) == before
+    assert cube.shape == (3, 4, 5)
+    assert int(cube[1, 2, 3]) == 7
+    assert len(read) > before

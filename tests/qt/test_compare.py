@@ -507,3 +507,13 @@ def test_wide_docks_lay_the_table_beside_the_form(scene: SimpleNamespace, qtbot:
     assert form.panel.y() > 150
     assert form.native.minimumSizeHint().width() <= 400
     form.native.close()
+
+
+def test_more_opens_and_closes_behind_another_form(scene: SimpleNamespace) -> None:
+    form = scene.form
+    assert not form.native.isVisible(), "the window of this test is not shown"
+    form.more_button.changed.emit(True)
+    assert shown(form, form.more)
+    form.more_button.changed.emit(True)
+    assert not shown(form, form.more)
+    assert form.more_button.text.startswith("▸")

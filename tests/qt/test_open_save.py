@@ -271,11 +271,39 @@ def test_scenes_of_one_crs_share_the_canvas(
     )
 
 
+def test_files_read_at_once_share_the_canvas(
+    viewer: Any, tmp_path: Path, cube: xr.DataArray
+) -> None:
+    far = cube.copy()
+    a, b, c, d, e, f = cube.attrs["transform"]
+    far.attrs = {**cube.attrs, "transform": (a, b, c + 400000.0, d, e, f)}
+    io.save_cube(cube, tmp_path / "a.tif")
+    io.save_cube(far, tmp_path / "b.tif")
+    found = open_files.open_in_window([str(tmp_path / "a.tif"), str(tmp_path / "b.tif")])
+    moves = [words["translate"][-1] for _, words, _ in found]
+    np.testing.assert_allclose(np.subtract(moves, moves[0]), [0, 0, 400000.0, 400000.0])
+
+
+@pytest.mark.parametrize("shape", [(20, 9, 9), (2, 2, 9, 9)])
+def test_files_open_beside_layers_whose_data_were_replaced(
+    viewer: Any, tmp_path: Path, cube: xr.DataArray, said: Said, shape: tuple[int, ...]
+) -> None:
+    """A part of a scene has no georeference of its own; what is no cube at all has none."""
+    io.save_cube(cube, tmp_path / "a.tif")
+    viewer.open(str(tmp_path / "a.tif"), plugin=PLUGIN)
+    zero = _layers.origin_of(viewer.layers[-1])
+    viewer.layers[-1].data = np.zeros(shape, np.float32)
+    io.save_cube(cube, tmp_path / "b.tif")
+    opened = viewer.open(str(tmp_path / "b.tif"), plugin=PLUGIN)
+    assert _layers.origin_of(opened[-1]) == zero
+    assert not [text for text in said() if "units" not in text]  # napari's word on four axes
+
+
 def test_without_a_window_errors_are_raised(
     tmp_path: Path, cube: xr.DataArray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, _ = broken(tmp_path, cube, "truncated")
-    monkeypatch.setattr(open_files, "_has_window", lambda: False)
+    monkeypatch.setattr(open_files, "has_window", lambda: False)
     reader = open_files.get_reader(str(path))
     assert reader is not None
     with pytest.raises(TruncatedFileError, match="found 1000 bytes"):
@@ -338,3 +366,6 @@ def test_samples_open(viewer: Any) -> None:
     layers = viewer.open_sample(PLUGIN, "pair")
     assert [layer.name for layer in layers] == ["demo reference", "demo HR-MSI", "demo LR-HSI"]
     assert len({tuple(map(str, layer.units[-2:])) for layer in layers}) == 1
+    assert viewer.canvas.overlays.text.text == ""
+    QApplication.processEvents()
+    assert viewer.canvas.overlays.text.text.endswith("nm"), "the band on show is not named"

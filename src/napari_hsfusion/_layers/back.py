@@ -192,9 +192,9 @@ def _of_colours(data: Any, name: str | None) -> xr.DataArray:
         )
     channels = min(3, data.shape[-1])
     names = ("red", "green", "blue")[:channels]
-    return cubes.make_cube(
-        np.moveaxis(np.asarray(data)[..., :channels], -1, 0), band_name=names, name=name
-    )
+    # NumPy hands this on to dask: colours that lie in a file are not read here
+    bands = np.moveaxis(data[..., :channels], -1, 0)
+    return cubes.make_cube(bands, band_name=names, name=name)
 
 
 def _plain(data: Any, name: str | None) -> xr.DataArray:

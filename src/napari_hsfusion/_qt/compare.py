@@ -367,8 +367,8 @@ class CompareWidget(Container):
         self.ratio_row.visible = self.reference.layer is not None and silent
 
     def _toggle_more(self, *_: object) -> None:
-        self.more.visible = not self.more.visible
-        self.more_button.text = "▾ More" if self.more.visible else "▸ More"
+        self.more.visible = shown = self.more.native.isHidden()
+        self.more_button.text = "▾ More" if shown else "▸ More"
 
     def _renamed(self, event: Any) -> None:
         for layer, of in self._measured.items():

@@ -6,13 +6,14 @@ Qt and napari are imported when a window is there, so that this module loads any
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import _layers, _reader, io
-from ..errors import FormatError, HSFusionError
+from ..errors import CubeError, FormatError, HSFusionError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,8 +33,8 @@ def get_reader(path: str | Sequence[str]) -> _reader.Reader | None:
     """Give the function that reads a file, or None if it is not for us.
 
     At most a kilobyte of each file is read. A file that is none of ours is declined,
-    unless no other plugin takes files of its name: then the function says what is
-    wrong with it.
+    unless no other plugin can read it either: then the function says what is wrong
+    with it.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ def get_reader(path: str | Sequence[str]) -> _reader.Reader | None:
         From the same `path` to layer data tuples.
     """
     paths = _reader.as_paths(path)
-    if not _has_window():
+    if not has_window():
         return _reader.get_reader(path)
     if _reader.get_reader(path) is None and not (len(paths) == 1 and _nobody_else(paths[0])):
         return None
@@ -69,18 +70,20 @@ def open_in_window(path: str | Sequence[str]) -> list[Any]:
     from napari.utils.notifications import show_error, show_info
 
     layers: list[Any] = []
-    shown = list(_shown_cubes())
+    shown, origins = list(_shown_cubes()), dict(_shown_origins())
     try:
         for one in _reader.as_paths(path):
-            origins = {cube.attrs["crs"]: zero for cube, zero in shown if zero is not None}
             found = _reader.read(one, choose_variable, origins)
             if not found:
                 continue
             cube = _layers.cube_of(*found[-1][:2])
-            if _other_half(cube, [known for known, _ in shown]):
+            if _other_half(cube, shown):
                 show_info(f"{Path(one).name} belongs to an image that is open already.")
                 continue
-            shown.append((cube, None))
+            shown.append(cube)
+            entry = found[-1][1]["metadata"][_layers.KEY]
+            if entry["crs"] is not None:
+                origins[entry["crs"]] = entry["origin"]
             layers += found
     except HSFusionError as error:
         show_error(f"Cannot open {Path(one).name}: {error}")
@@ -90,7 +93,7 @@ def open_in_window(path: str | Sequence[str]) -> list[Any]:
         return NOTHING
     if not layers:
         return NOTHING
-    _attach_overlay_soon()
+    name_bands_soon()
     return layers
 
 
@@ -172,7 +175,7 @@ def variable_dialog(title: str, rows: list[str]) -> tuple[QDialog, QListWidget]:
     return dialog, choice
 
 
-def _has_window() -> bool:
+def has_window() -> bool:
     """Whether a Qt application runs, and this is its thread."""
     try:
         from qtpy.QtCore import QThread
@@ -188,9 +191,11 @@ def _has_window() -> bool:
 
 
 def _nobody_else(path: str) -> bool:
-    """Whether no other plugin reads files of this name."""
+    """Whether no other plugin can read a file, by its name, that is none of ours."""
     from npe2 import PluginManager
 
+    if Path(path).suffix.lower() in io.SUFFIXES["tiff"]:
+        return True  # other readers of these names read TIFF, which it is not
     readers = PluginManager.instance().iter_compatible_readers([path])
     return {reader.plugin_name for reader in readers} <= {PLUGIN}
 
@@ -201,12 +206,27 @@ def _viewer() -> Any:
     return napari.current_viewer()
 
 
-def _shown_cubes() -> Iterable[tuple[xr.DataArray, tuple[float, float] | None]]:
-    """Cube, and origin if it has a georeference, of the layers that are open."""
+def _shown_images() -> Iterator[Any]:
+    """Image layers of this plugin that are open."""
     viewer = _viewer()
     for layer in () if viewer is None else viewer.layers:
-        if getattr(layer, "_type_string", None) == "image" and _layers.kind_of(layer) is not None:
-            yield _layers.layer_cube(layer), _layers.origin_of(layer)
+        if _layers.is_image(layer) and _layers.kind_of(layer) is not None:
+            yield layer
+
+
+def _shown_cubes() -> Iterator[xr.DataArray]:
+    """Cubes that are open; other data may stand in their layers by now."""
+    for layer in _shown_images():
+        with contextlib.suppress(CubeError):
+            yield _layers.layer_cube(layer)
+
+
+def _shown_origins() -> Iterator[tuple[str, tuple[float, float]]]:
+    """Coordinate reference systems of the layers that are open, and the canvas's zero there."""
+    for layer in _shown_images():
+        zero = _layers.origin_of(layer)
+        if zero is not None:
+            yield layer.metadata[_layers.KEY]["crs"], zero
 
 
 def _other_half(cube: xr.DataArray, shown: Iterable[xr.DataArray]) -> bool:
@@ -225,7 +245,7 @@ def _other_half(cube: xr.DataArray, shown: Iterable[xr.DataArray]) -> bool:
     return False
 
 
-def _attach_overlay_soon() -> None:
+def name_bands_soon() -> None:
     """Show the wavelength of the band on show, once the layers are there."""
     from qtpy.QtCore import QTimer
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from napari.layers import Points
 
 from .._layers import KEY, kind_of
 from .links import Links
@@ -68,9 +69,7 @@ class Pins:
         if self.layer is not None and any(layer is self.layer for layer in there):
             return
         self.release()
-        ours = [
-            layer for layer in there if layer._type_string == "points" and kind_of(layer) == KIND
-        ]
+        ours = [layer for layer in there if isinstance(layer, Points) and kind_of(layer) == KIND]
         if ours:
             self._take(ours[-1])
 

@@ -52,7 +52,8 @@ class RunProgress:
         self.text = f"{at.stage} {at.index}/{at.total}"
         if left is not None:
             self.text += f", {words(left)} left"
-        self._bar.set_description(f"{self._title}: {self.text}")
+        if self._halted is None:  # a last step may end after the pause was asked for
+            self._bar.set_description(f"{self._title}: {self.text}")
         if done > self._done:
             self._bar.update(done - self._done)
             self._done = done

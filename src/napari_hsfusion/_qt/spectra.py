@@ -139,7 +139,7 @@ def shown_cubes(layers: Iterable[Any]) -> list[Shown]:
     stack = [bare(layer) for layer in layers][::-1]
     found: list[Shown] = []
     for layer in stack:
-        if getattr(layer, "_type_string", None) != "image" or not layer.visible:
+        if not _layers.is_image(layer) or not layer.visible:
             continue
         entry = layer.metadata.get(_layers.KEY) or {}
         if layer.rgb and entry.get("kind") != "composite":

@@ -9,6 +9,7 @@ from typing import Any
 import napari.viewer
 import numpy as np
 from magicgui.widgets import CheckBox, ComboBox, Container, PushButton
+from napari.layers import Shapes
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QSizePolicy, QWidget
@@ -126,7 +127,7 @@ class SpectrumWidget(Container):
 
     def _region_choices(self, _: Any) -> list[tuple[str, Any]]:
         layers = [bare(layer) for layer in self._viewer.layers]
-        shapes = [(layer.name, layer) for layer in layers if layer._type_string == "shapes"]
+        shapes = [(layer.name, layer) for layer in layers if isinstance(layer, Shapes)]
         return [("No regions", None), *shapes]
 
     # -- what the dock shows

@@ -1,0 +1,67 @@
+"""A run in napari's activity dock."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("napari", reason="napari is not installed (extra 'all')")
+pytest.importorskip("qtpy", reason="no Qt binding is installed (extra 'pyqt6' or 'pyside6')")
+
+from napari.utils import progress
+
+from napari_hsfusion._qt.fusing import Advance
+from napari_hsfusion._qt.progress import RunProgress, words
+
+
+@pytest.fixture
+def bar() -> Generator[Any, None, None]:
+    before = set(progress._all_instances)
+    made = RunProgress("Fusing")
+    (shown,) = set(progress._all_instances) - before
+    yield made, shown
+    made.close()
+    assert set(progress._all_instances) == before, "a bar was left behind"
+
+
+def test_stages_add_up(bar: Any) -> None:
+    run, shown = bar
+    run.begin({"estimate": 4, "sample": 6}, {})
+    assert shown.total == 10
+    run.advance(Advance("estimate", 4, 4))
+    assert shown.n == 4
+    run.advance(Advance("sample", 3, 6))
+    assert shown.n == 7
+    assert shown.desc.startswith("Fusing: sample 3/6")
+
+
+def test_a_step_that_ends_after_the_pause_does_not_hide_it(bar: Any) -> None:
+    run, shown = bar
+    run.begin({"sample": 6}, {})
+    run.advance(Advance("sample", 1, 6))
+    run.halt()
+    run.advance(Advance("sample", 2, 6))
+    assert shown.desc.startswith("Fusing: paused")
+    assert shown.n == 2
+    run.go_on()
+    assert shown.desc.startswith("Fusing: sample 2/6")
+
+
+def test_time_left_is_what_was_expected_until_a_rate_is_known(bar: Any) -> None:
+    run, _ = bar
+    run.begin(
+        {"train": 10, "sample": 10},
+        {"seconds": 120.0, "training_seconds": 100.0, "sampling_seconds": 20.0},
+    )
+    run.advance(Advance("train", 5, 10))
+    assert run.text == "train 5/10, 70 s left"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.2, "1 s"), (89, "89 s"), (600, "10 min"), (7200, "2.0 h"), (200_000, "2 days")],
+)
+def test_durations(seconds: float, said: str) -> None:
+    assert words(seconds) == said
