@@ -160,10 +160,11 @@ def test_a_text_of_the_user_stays(viewer: ViewerModel) -> None:
     viewer.dims.set_point(0, 6)
     assert overlay.text == "mine again"
     overlay.text = ""
-    overlay.position = "bottom_left"
+    assert overlay.position == "bottom_left", "the names of layers in a grid are at the top"
+    overlay.position = "top_right"
     viewer.dims.set_point(0, 7)
     assert overlay.text.startswith("Band 8")
-    assert overlay.position == "bottom_left", "where the user moved it"
+    assert overlay.position == "top_right", "where the user moved it"
 
 
 def test_labels_of_the_user_stay(viewer: ViewerModel) -> None:

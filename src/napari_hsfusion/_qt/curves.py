@@ -9,6 +9,7 @@ import numpy as np
 import pyqtgraph as pg
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QSizePolicy
 
 from .plots import Plot
 from .spectra import Spectrum
@@ -175,6 +176,9 @@ class SpectrumPlot(Plot):
         self.line.setPen(pg.mkPen(self.text_color, width=1, style=Qt.PenStyle.DashLine))
         self.line.setHoverPen(pg.mkPen(self.text_color, width=3))
         self.line.label.setColor(self.text_color)
+        veil = QColor(self.background_color)
+        veil.setAlpha(200)
+        self.line.label.fill = pg.mkBrush(veil)
         self.hint.setText(HINT, color=self.text_color)
         self._entries = []
         self._name(self.spectra)
@@ -214,6 +218,8 @@ class _Legend(pg.LegendItem):
     def __init__(self) -> None:
         super().__init__(verSpacing=-4)
         self.layout.setContentsMargins(6, 0, 4, 0)
+        # rows as high as their names: a stretched one parts a name from its line
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         # a saved picture is drawn larger, and the legend with it
         self.setFlag(self.GraphicsItemFlag.ItemIgnoresTransformations, False)
 
@@ -275,6 +281,8 @@ class _Curve:
             if self._edges is not None:
                 for edge in self._edges:
                     edge.setData([], [])
+                # an empty one would stretch the axes to the point (0, 0)
+                self._fill.setVisible(False)
             return
         if self._edges is None:
             self._edges = (pg.PlotCurveItem(pen=None), pg.PlotCurveItem(pen=None))
@@ -284,6 +292,7 @@ class _Curve:
         color = QColor(self.spectrum.color)
         color.setAlpha(60)
         self._fill.setBrush(color)
+        self._fill.setVisible(True)
         self._edges[0].setData(x, y - std, connect="finite")
         self._edges[1].setData(x, y + std, connect="finite")
 

@@ -19,6 +19,9 @@ KIND = "map"
 
 COLORMAPS = {"sam": "viridis", "rmse": "magma", "band": "magma"}
 
+_BAR, _BAR_FONT = (10.0, 70.0), 8.0
+"""Width and height in pixels, points: they fit a cell of a grid too."""
+
 _LINKED = ("contrast_limits", "contrast_limits_range", "gamma", "colormap")
 
 
@@ -77,7 +80,8 @@ def show_maps(viewer: Viewer, maps: Sequence[MapLayer], of: str) -> list[Image]:
             },
             **words,
         )
-        layer.colorbar.position = "bottom_right"  # the name is at the top
+        layer.colorbar.position = "top_right"  # band and wavelength are below, the name is left
+        layer.colorbar.size, layer.colorbar.font_size = _BAR, _BAR_FONT
         layer.colorbar.visible = True
         layer.name_overlay.visible = viewer.canvas.grid.enabled
         made.insert(0, layer)

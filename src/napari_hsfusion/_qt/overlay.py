@@ -97,7 +97,8 @@ class BandOverlay:
         if self._written is not None and overlay.text not in ("", self._written):
             return
         if self._written is None:
-            overlay.position = "top_left"
+            # names of layers in a grid, and colour bars of maps, are at the top
+            overlay.position = "bottom_left"
         if overlay.text != text:
             overlay.text = text
         self._written = text

@@ -13,7 +13,7 @@ import qtpy
 
 # before pyqtgraph: it takes the Qt binding that it finds imported
 from qtpy.compat import isalive
-from qtpy.QtCore import QBuffer, QIODevice, QRectF, Signal
+from qtpy.QtCore import QBuffer, QIODevice, QRectF, QSize, Signal
 from qtpy.QtGui import QColor, QFont, QImage, QPainter
 from qtpy.QtWidgets import QWidget
 
@@ -42,6 +42,8 @@ Found by search: the least CIELAB distance between two of them, also as seen in
 protanopia, deuteranopia and tritanopia, is as large as seven colours with a contrast
 of at least 2.2 to either background allow.
 """
+
+_SIZE = (280, 200)
 
 PNG_SCALE = 2
 """Pixels of a saved picture for one on the screen."""
@@ -85,6 +87,10 @@ class Plot(pg.PlotWidget):
         # axis labels hang a little below their axis: room for their lower edge
         self.plotItem.layout.setContentsMargins(2, 4, 8, 6)
         self._restyle()
+
+    def sizeHint(self) -> QSize:
+        """Small: pyqtgraph's own, by what is drawn, would take half of a window."""
+        return QSize(*_SIZE)
 
     @staticmethod
     def color(k: int) -> str:

@@ -19,7 +19,7 @@ from .spectra import Shown, Spectrum, outlines, read_pixels, read_regions, shown
 
 Place = tuple[float, float]
 
-_FROM_THE_END = 2
+_FROM_THE_END = 1
 """Regions take the palette from its end, pins from its middle, the cursor from its start."""
 
 

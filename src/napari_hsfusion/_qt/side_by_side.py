@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from psygnal import Signal
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
@@ -24,6 +25,12 @@ SLOWEST, FASTEST = 0.2, 3.0
 _DRAWN = 150  # milliseconds
 _FITS = 5
 
+_LARGEST_NAME, _SMALLEST_NAME = 10.0, 6.0
+_CHARACTER = 0.9
+"""Points of the names in a grid; pixels a character is wide for one point."""
+_BAR = 50
+"""Pixels that a map's colour bar takes beside its name."""
+
 _GRID_FIELDS = ("enabled", "stride", "shape", "spacing")
 
 
@@ -33,6 +40,7 @@ class _Before:
 
     visible: bool
     name_shown: bool
+    name_points: float
     limits: tuple[float, float] | None = None
     limits_range: tuple[float, float] | None = None
     set_limits: tuple[float, float] | None = None
@@ -108,11 +116,11 @@ class SideBySide:
             for layer in listed:
                 layer.visible = layer in self._shown
             grid.stride = 1 if lead - min(places) <= max(places) - lead else -1
-            grid.shape = (-1, -1)
             grid.enabled = True
         finally:
             self._busy = False
         self._links.connect(grid.events.enabled, self._grid_toggled)
+        self._arrange()
         self._viewer.reset_view()
 
     def start_blink(self, layers: Sequence[Layer], rate: float, first: Layer | None = None) -> None:
@@ -151,10 +159,24 @@ class SideBySide:
             self._fits_left, self._fitted = _FITS, 0.0
             self._fitting.start()
 
+    def _arrange(self) -> None:
+        """Take the rows and columns that show most, and names that their cells hold."""
+        named = [layer for layer in self._viewer.layers if layer.visible]
+        canvas = self._viewer.canvas
+        span = self._shown[0].extent.world[:, -2:]
+        rows, columns = np.ptp(span, axis=0)
+        canvas.grid.shape = _shape(len(named), canvas.size, rows / columns if columns else 1.0)
+        longest = max((len(layer.name) for layer in named), default=0)
+        width = canvas.viewbox_size(self._viewer.layers)[1] - _BAR
+        points = min(max(width / (_CHARACTER * max(longest, 1)), _SMALLEST_NAME), _LARGEST_NAME)
+        for layer in named:
+            layer.name_overlay.font_size = points
+
     def _fit_now(self) -> None:
         camera = self._viewer.scene.camera
         if self.mode != "grid" or self._fits_left == 0 or camera.zoom == self._fitted:
             return
+        self._arrange()
         self._viewer.reset_view()
         self._fitted = camera.zoom
         self._fits_left -= 1
@@ -206,7 +228,7 @@ class SideBySide:
         lead = first if first in layers else layers[0]
         self._shown = [lead, *(layer for layer in layers if layer != lead)]
         self._before = {
-            layer: _Before(layer.visible, layer.name_overlay.visible)
+            layer: _Before(layer.visible, layer.name_overlay.visible, layer.name_overlay.font_size)
             for layer in self._viewer.layers
         }
         self.mode = mode
@@ -248,9 +270,17 @@ class SideBySide:
         self.ended.emit(why)
 
 
+def _shape(count: int, size: tuple[int, int], aspect: float) -> tuple[int, int]:
+    """Rows and columns of a grid whose cells show images of this aspect (y/x) largest."""
+    height, width = size
+    shapes = [(rows, -(-count // rows)) for rows in range(1, count + 1)]
+    return max(shapes, key=lambda shape: min(height / shape[0] / aspect, width / shape[1]))
+
+
 def _restore(layer: Layer, before: _Before) -> None:
     layer.visible = before.visible
     layer.name_overlay.visible = before.name_shown
+    layer.name_overlay.font_size = before.name_points
     # limits that were changed by hand meanwhile are the user's
     if before.limits is not None and tuple(layer.contrast_limits) == before.set_limits:
         layer.contrast_limits = before.limits

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _TITLE = "Simulating"
 _LARGEST_RATIO = 64
+_WIDTH = 350  # pixels: all of a noise level, beside a scroll bar
 
 
 class SimulateWidget(Container):
@@ -143,7 +144,7 @@ class SimulateWidget(Container):
         # as a child, magicgui would take the form out of its scroll area
         layout.insertWidget(0, self.form.root_native_widget, 1)
         layout.insertWidget(1, self.summary)
-        self.native.setMinimumWidth(300)
+        self.native.setMinimumWidth(_WIDTH)
 
     def _connect(self) -> None:
         self.reference.changed.connect(self._reference_changed)
