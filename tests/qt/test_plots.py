@@ -127,9 +127,8 @@ def test_a_plot_that_is_gone_hears_nothing(make_napari_viewer_proxy: Any, qtbot:
     heard = len(viewer.events.theme.callbacks)
     plot = Plot(viewer)
     assert len(viewer.events.theme.callbacks) == heard + 1
-    with qtbot.waitSignal(plot.destroyed):
-        plot.deleteLater()
-    assert len(viewer.events.theme.callbacks) == heard
+    plot.deleteLater()
+    qtbot.waitUntil(lambda: len(viewer.events.theme.callbacks) == heard)
     viewer.theme = "light"
 
     other = Plot(viewer)
