@@ -117,6 +117,8 @@ class FuseForm(Container):
         self.advanced.visible = self.params.visible = False
 
     def _connect(self) -> None:
+        # the likely HR-MSI is the one that fits, and is asked for first
+        self.lr_hsi.changed.connect(self.hr_msi.refresh)
         self.lr_hsi.changed.connect(self._pair_changed)
         self.hr_msi.changed.connect(self._pair_changed)
         self.method.changed.connect(self._method_changed)

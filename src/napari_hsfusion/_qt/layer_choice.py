@@ -1,4 +1,4 @@
-"""A choice of a layer that follows the viewer: insertions, removals, renames."""
+"""A choice of a layer that follows the viewer: insertions, removals, names, what layers show."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from magicgui.widgets import ComboBox
 
 from .. import _layers
 from ..errors import CubeError
+from .preview import FactoredCube
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -47,26 +48,30 @@ class LayerChoice(ComboBox):
         for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
             event.connect(self.refresh)
         viewer.layers.events.reordered.connect(self.refresh)
-        self._named: list[Layer] = []
+        self._followed: list[Layer] = []
         self.changed.connect(self._user_chose)
         self.refresh()
 
     def refresh(self, event: Any = None) -> None:
-        """Take the layers as they are now; what was chosen stays, if it is still there."""
+        """Take the layers as they are now; what was chosen by hand stays, if it is there.
+
+        ``changed`` is emitted once, and only if another layer is chosen in the end.
+        """
         before = self.value
-        self._settling = True
-        try:
-            self._follow_names()
+        self._follow_layers()
+        with self.changed.blocked():
             self.reset_choices()
             there = list(self.choices)
             if before not in there:
                 self._chosen_by_user = False
             if not self._chosen_by_user and self._prefer is not None and there:
                 self.value = max(there, key=self._prefer)
-        finally:
-            self._settling = False
         if self.value != before:
-            self.changed.emit(self.value)
+            self._settling = True
+            try:
+                self.changed.emit(self.value)
+            finally:
+                self._settling = False
 
     def release(self) -> None:
         """Follow the viewer no more: for widgets that close."""
@@ -77,23 +82,28 @@ class LayerChoice(ComboBox):
         ):
             with contextlib.suppress(ValueError):
                 event.disconnect(self.refresh)
-        for layer in self._named:
-            with contextlib.suppress(ValueError):
-                layer.events.name.disconnect(self.refresh)
-        self._named = []
+        for layer in self._followed:
+            self._leave(layer)
+        self._followed = []
 
     def _rows(self, _: Any) -> Sequence[tuple[str, Layer]]:
         return [(layer.name, layer) for layer in self._viewer.layers if self._accept(layer)]
 
-    def _follow_names(self) -> None:
-        for layer in self._named:
+    def _follow_layers(self) -> None:
+        for layer in self._followed:
             if layer not in self._viewer.layers:
-                with contextlib.suppress(ValueError):
-                    layer.events.name.disconnect(self.refresh)
+                self._leave(layer)
         for layer in self._viewer.layers:
-            if layer not in self._named:
-                layer.events.name.connect(self.refresh)
-        self._named = list(self._viewer.layers)
+            if layer not in self._followed:
+                # metadata: a running fusion's layer shows a result once it is over
+                for event in (layer.events.name, layer.events.metadata):
+                    event.connect(self.refresh)
+        self._followed = list(self._viewer.layers)
+
+    def _leave(self, layer: Layer) -> None:
+        for event in (layer.events.name, layer.events.metadata):
+            with contextlib.suppress(ValueError):
+                event.disconnect(self.refresh)
 
     def _user_chose(self, _: Any) -> None:
         if not self._settling:
@@ -113,6 +123,8 @@ def cube_or_none(layer: Layer | None) -> xr.DataArray | None:
 def shows_cube(layer: Layer) -> bool:
     """Whether a layer may serve as an LR-HSI, a reference or a result: several bands."""
     if not _layers.is_image(layer) or _layers.kind_of(layer) == "composite":
+        return False
+    if isinstance(layer.data, FactoredCube):  # a fusion that runs: no cube yet
         return False
     return not layer.rgb and layer.ndim == 3
 
