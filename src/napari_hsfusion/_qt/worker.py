@@ -8,6 +8,7 @@ the run that failed. The worker here closes, forgets, and raises a fresh error.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import gc
 import inspect
@@ -15,6 +16,7 @@ import logging
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Generator
 from functools import wraps
 from typing import Any
@@ -344,8 +346,20 @@ def run_job(
         _ignore_errors=True,
         **kwargs,
     )
+    _let_go_of_errors(worker)
     job._start(worker)
     return job
+
+
+def _let_go_of_errors(worker: JobWorker) -> None:
+    """Disconnect napari's own slots from a worker's errors.
+
+    One shows them with their traceback; another, for the list of tasks, fails under
+    PySide6, which hands a slot every argument, this one more than it takes.
+    """
+    with warnings.catch_warnings(), contextlib.suppress(TypeError, RuntimeError):
+        warnings.simplefilter("ignore")
+        worker.errored.disconnect()
 
 
 def _as_generator(function: Callable[..., Any]) -> Callable[..., Generator[None, None, Any]]:
