@@ -18,7 +18,7 @@ pytest.importorskip("qtpy", reason="no Qt binding is installed (extra 'pyqt6' or
 
 from napari.layers import Layer
 from napari.utils.notifications import notification_manager
-from qtpy.QtWidgets import QScrollArea
+from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_hsfusion import _layers, api
 from napari_hsfusion._qt.simulate import SimulateWidget
@@ -181,6 +181,32 @@ def test_a_checkerboard_lies_on_its_reference(ratio: int, viewer: Any, qtbot: An
 
 def _plain(widget: SimulateWidget) -> dict[str, Any]:
     return {"scale": widget.ratio.value, "psf": widget.psf.value, "snr_db": widget.snr.value}
+
+
+def test_the_script_makes_the_pair_again(
+    viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show(viewer, demo_scene(32, 20), "village")
+    widget = docked(viewer)
+    widget.srf.sensor.value = "landsat-8"
+    widget.srf.pick(["B4", "B2"])
+    settle(widget, qtbot)
+    assert not widget.script_button.enabled
+    assert widget.copy_script() is None
+    assert "no pair has been made" in said()[-1]
+    widget.run()
+    finish(widget, qtbot)
+    assert viewer.canvas.overlays.text.text.endswith("nm"), "the band on show is not named"
+    assert widget.script_button.enabled
+    job = widget.copy_script()
+    assert job is not None
+    qtbot.waitUntil(lambda: job.over, timeout=WAIT)
+    script = QApplication.clipboard().text()
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(script, names)  # it verifies the image itself
+    np.testing.assert_array_equal(names["lr_hsi"], cube_at(viewer, "village LR-HSI"))
+    assert {file.name for file in tmp_path.iterdir()} >= {"lr_hsi.tif", "hr_msi.tif"}
 
 
 def test_noise_levels_apart_and_cropping(viewer: Any, tiny_scene: xr.DataArray, qtbot: Any) -> None:

@@ -9,8 +9,9 @@ from magicgui.widgets import CheckBox, Container, LineEdit, PushButton, SpinBox
 from napari.layers import Layer
 from napari.utils import progress
 from napari.utils.notifications import show_info, show_warning
+from qtpy.QtWidgets import QApplication
 
-from .. import _layers
+from .. import _layers, api
 from .._forecast import Forecast, fitting_size
 from .._layers import LayerData
 from .._numbers import LARGEST_SEED, checked_seed
@@ -18,6 +19,7 @@ from ..errors import HSFusionError, ParameterError
 from .latest import Latest
 from .layer_choice import LayerChoice, cube_or_none
 from .links import Links
+from .overlay import attach
 from .psf_picker import PSFPicker
 from .rows import NoiseRow, column, row, sentence
 from .simulating import (
@@ -51,6 +53,8 @@ class SimulateWidget(Container):
         The run in progress, or the last one.
     outlook : str
         What will come out, or what does not fit, in words.
+    result : xarray.DataArray or None
+        The LR-HSI of the last pair that was made.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
@@ -61,6 +65,7 @@ class SimulateWidget(Container):
         self._subject: Any = None
         self._fits = False
         self.job: Job | None = None
+        self.result: xr.DataArray | None = None
         self.outlook = ""
         self._looking = Latest(look_ahead, self._looked, self.native)
         self._make_controls()
@@ -114,6 +119,11 @@ class SimulateWidget(Container):
         self.cancel_button = PushButton(
             text="Cancel", tooltip="Throw the result away; no layer is added.", enabled=False
         )
+        self.script_button = PushButton(
+            text="Copy as script",
+            tooltip="Python lines that make the last pair again, to the clipboard.",
+            enabled=False,
+        )
 
     def _arrange(self) -> None:
         self.advanced = column([self.apart, self.snr_hsi, self.snr_msi, self.crop])
@@ -138,7 +148,7 @@ class SimulateWidget(Container):
         self.summary = sentence()
         self.summary.setToolTip("What will come out of a run, or why it cannot start.")
         self.form.native.layout().addStretch(1)
-        self.extend([self.crop_button, self.buttons])
+        self.extend([self.crop_button, self.buttons, self.script_button])
         self.crop_button.visible = False
         layout = self.native.layout()
         # as a child, magicgui would take the form out of its scroll area
@@ -155,6 +165,7 @@ class SimulateWidget(Container):
         self.crop_button.changed.connect(self._take_crop)
         self.run_button.changed.connect(self.run)
         self.cancel_button.changed.connect(self.cancel)
+        self.script_button.changed.connect(self.copy_script)
         self._links.connect(self._viewer.layers.events.removed, self._layer_removed)
         self.native_parent_changed.connect(self._moved)
         self.native.destroyed.connect(self._closed)
@@ -297,10 +308,27 @@ class SimulateWidget(Container):
         if self.job is not None:
             self.job.cancel()
 
+    def copy_script(self, *_: object) -> Job | None:
+        """Put the lines that make the last pair again on the clipboard."""
+        if self.result is None:
+            show_warning("Copy as script: no pair has been made yet.")
+            return None
+        # the script names the image's digest, which takes a while of a large one
+        return run_job(
+            api.as_script, self.result, title="Copy as script", on_result=self._script_came
+        )
+
+    def _script_came(self, script: str) -> None:
+        QApplication.clipboard().setText(script)
+        show_info("The script is on the clipboard.")
+
     def _result(self, made: list[LayerData]) -> None:
         layers = [Layer.create(data, dict(words), kind) for data, words, kind in made]
         for layer in layers:
             self._viewer.add_layer(layer)
+        attach(self._viewer)
+        self.result = _layers.layer_cube(layers[-1])
+        self.script_button.enabled = True
         self.summary.setText(f"Added {' and '.join(layer.name for layer in layers)}.")
 
     def _failed(self, error: JobError) -> None:
