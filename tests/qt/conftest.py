@@ -1,11 +1,40 @@
-"""Fixtures of the graphical tests."""
+"""What the tests in a window share: the messages shown, and sessions driven as by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+PLUGIN = "napari-hsfusion"
+PATIENCE = 60  # seconds, for machines that have other things to do
+
+
+class Message(str):
+    """Text of a notification.
+
+    Attributes
+    ----------
+    severity : str
+        ``info``, ``warning`` or ``error``.
+    raw : bool
+        Whether napari made it of an exception that nobody caught.
+    """
+
+    severity = ""
+    raw = False
+
+    @classmethod
+    def of(cls, notification: Any) -> Message:
+        from napari.utils.notifications import ErrorNotification
+
+        made = cls(notification.message)
+        made.severity = str(notification.severity)
+        made.raw = isinstance(notification, ErrorNotification)
+        return made
 
 
 @pytest.fixture(autouse=True)
@@ -17,16 +46,126 @@ def preferences_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def messages() -> Generator[list[str], None, None]:
-    """Every notification that napari shows during the test, in order."""
+def messages() -> Generator[list[Message], None, None]:
+    """Notifications that napari shows during the test, the oldest first."""
     from napari.utils.notifications import notification_manager
 
-    shown: list[str] = []
+    shown: list[Message] = []
 
     def keep(notification: Any) -> None:
-        shown.append(str(notification.message))
+        shown.append(Message.of(notification))
 
+    notification_manager.records.clear()
     notification_manager.notification_ready.connect(keep)
     yield shown
     notification_manager.notification_ready.disconnect(keep)
     notification_manager.records.clear()
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run that came to nothing must leave as it was."""
+
+    layers: tuple[Any, ...]
+    docks: tuple[str, ...]
+    bars: int
+    workers: int
+
+
+class Session:
+    """A viewer and the plugin's forms in it, docked under the names of the manifest.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        Seen through napari's proxy, as plugins see it.
+    qtbot
+    messages : list of Message
+    """
+
+    def __init__(self, viewer: Any, qtbot: Any, messages: list[Message]) -> None:
+        self.viewer = viewer
+        self.qtbot = qtbot
+        self.messages = messages
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the layers, the lowest first."""
+        return [layer.name for layer in self.viewer.layers]
+
+    @property
+    def main_window(self) -> Any:
+        """napari's own window, for what a user does there by hand."""
+        return self.viewer.__wrapped__.window._qt_window
+
+    def dock(self, title: str) -> Any:
+        """Form of the plugin's menu; the same one if it is there already."""
+        return self.viewer.window.add_plugin_dock_widget(PLUGIN, title, True)[1]
+
+    def open(self, path: Path) -> list[Any]:
+        """Open a file with our reader, as if it had been chosen in napari's dialog."""
+        return list(self.viewer.open(str(path), plugin=PLUGIN))
+
+    def drop(self, *paths: Path) -> None:
+        """Drop files on the window."""
+        self.main_window._qt_viewer._qt_open([str(path) for path in paths], stack=False)
+
+    def save(self, layer: Any, path: Path) -> list[Path]:
+        """Save one layer; the extension chooses among all of napari's writers."""
+        self.viewer.layers.selection = {layer}
+        return [Path(file) for file in self.viewer.layers.save(str(path), selected=True)]
+
+    def until(self, done: Callable[[], bool]) -> None:
+        """Let the window live until something has happened."""
+        self.qtbot.waitUntil(done, timeout=PATIENCE * 1000)
+
+    def finish(self, form: Any) -> None:
+        """Wait until a form's run is over and everything has followed it."""
+        self.until(lambda: not form.running)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until no worker of any form is at work."""
+        from napari.qt.threading import WorkerBase
+
+        self.qtbot.wait(60)  # forms gather questions before they ask
+        self.until(lambda: not WorkerBase._worker_set)
+        self.qtbot.wait(20)
+
+    def state(self) -> State:
+        """What there is now."""
+        from napari.qt.threading import WorkerBase
+        from napari.utils import progress
+
+        self.settle()
+        bare = [getattr(layer, "__wrapped__", layer) for layer in self.viewer.layers]
+        layers = tuple(
+            (one.name, id(one), id(one.data), one.visible, tuple(one.scale), tuple(one.translate))
+            for one in bare
+        )
+        return State(
+            layers,
+            tuple(self.viewer.window.dock_widgets),
+            len(progress._all_instances),
+            len(WorkerBase._worker_set),
+        )
+
+
+@pytest.fixture
+def make_session(
+    make_napari_viewer_proxy: Any, qtbot: Any, messages: list[Message]
+) -> Callable[[], Session]:
+    """Function that opens a window, which no other thread may touch."""
+
+    def make() -> Session:
+        viewer = make_napari_viewer_proxy(show=True)
+        viewer.window.resize(900, 600)  # drawn without a graphics card
+        return Session(viewer, qtbot, messages)
+
+    return make
+
+
+@pytest.fixture
+def session(make_session: Callable[[], Session]) -> Session:
+    """An open window."""
+    return make_session()

@@ -87,6 +87,7 @@ class LayerChecks(QListWidget):
             self.clear()
             for layer in listed:
                 self._names.connect(layer.events.name, self.refresh)
+                self._names.connect(layer.events.metadata, self.refresh)
                 item = QListWidgetItem(layer.name)
                 item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
                 ticked = self._is_ticked(layer)

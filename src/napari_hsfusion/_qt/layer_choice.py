@@ -10,7 +10,7 @@ from magicgui.widgets import ComboBox
 
 from .. import _layers
 from ..errors import CubeError
-from .preview import FactoredCube
+from .preview import RUNNING
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -124,11 +124,11 @@ def shows_cube(layer: Layer) -> bool:
     """Whether a layer may serve as an LR-HSI, a reference or a result: several bands."""
     if not _layers.is_image(layer) or _layers.kind_of(layer) == "composite":
         return False
-    if isinstance(layer.data, FactoredCube):  # a fusion that runs: no cube yet
-        return False
-    return not layer.rgb and layer.ndim == 3
+    return _layers.kind_of(layer) != RUNNING and not layer.rgb and layer.ndim == 3
 
 
 def shows_image(layer: Layer) -> bool:
     """Whether a layer may serve as an HR-MSI: any image of bands, a composite, a grey one."""
-    return _layers.is_image(layer) and (layer.rgb or layer.ndim in (2, 3))
+    if not _layers.is_image(layer) or _layers.kind_of(layer) == RUNNING:
+        return False
+    return layer.rgb or layer.ndim in (2, 3)

@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 
 from .. import _layers, api
-from .._grid import integer_ratio
+from .._grid import check_ground, integer_ratio
 from .._layers import Placement
 from ..cli._console import cost, memory
 from ..errors import HSFusionError, PairError
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import xarray as xr
     from napari.layers import Layer
     from napari.viewer import Viewer
+
+
+_OPENED = ("cube", "composite", "grey")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ def likely_hr(layer: Layer, lr_layer: Layer | None) -> float:
     if cube is None or layer == lr_layer:
         return -np.inf
     score = -np.log2(cube.sizes["band"])
+    if _layers.kind_of(layer) not in _OPENED and (layer.rgb or layer.ndim == 2):
+        score -= 20.0  # a map of errors, or what a running fusion shows
     if low is not None:
         try:
             integer_ratio(low.shape[1:], cube.shape[1:])
@@ -111,9 +116,8 @@ def look_ahead(
     ]
     if lr_hsi is None or hr_msi is None:
         return Outlook(False, f"Open or simulate {' and '.join(missing)} first.")
-    if lr_hsi.data is hr_msi.data:
-        return Outlook(False, "LR-HSI and HR-MSI are the same image: choose two.")
     try:
+        check_ground(lr_hsi, hr_msi)
         ratio = integer_ratio(lr_hsi.shape[1:], hr_msi.shape[1:])
         words = ("method", "preset", "device", "params")
         chosen = {key: options[key] for key in words if key in options}
