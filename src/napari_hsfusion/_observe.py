@@ -15,7 +15,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from . import cube as cubes
-from ._grid import Bools, integer_ratio
+from ._grid import Bools, check_ground, integer_ratio
 from ._responses import (
     Floats,
     restrict_response,
@@ -122,12 +122,13 @@ def make_pair(lr_hsi: Any, hr_msi: Any, scale: int | None = None) -> Pair:
     Raises
     ------
     PairError
-        If the sizes are no integer ratio, or not `scale`, or an image has no
-        band to use.
+        If the sizes are no integer ratio, or not `scale`, the images lie in two
+        coordinate systems or apart, or an image has no band to use.
     """
     low = as_image(lr_hsi, "LR-HSI")
     high = as_image(hr_msi, "HR-MSI")
     ratio = integer_ratio(low.shape[1:], high.shape[1:], scale)
+    check_ground(low, high)
     x = cubes.to_physical(low)
     y = cubes.to_physical(high)
     bands_x = used_bands(low, x, "LR-HSI")

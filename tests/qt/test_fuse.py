@@ -26,7 +26,7 @@ from napari_hsfusion._qt.fuse import FuseWidget
 from napari_hsfusion._qt.responses import CHOSEN, ESTIMATED, STORED
 from napari_hsfusion._qt.worker import JobState
 from napari_hsfusion.cube import make_cube
-from napari_hsfusion.errors import DeviceError
+from napari_hsfusion.errors import DeviceError, PairError
 from napari_hsfusion.scene import demo_scene
 
 SRF = "gaussian:480/70,560/60,660/60,835/120"
@@ -138,6 +138,7 @@ def test_other_things_can_be_watched(
     qtbot.waitUntil(lambda: "train" in widget.summary.text(), timeout=30_000)
     widget.watch.value = watch
     name = {"band": "LR fused (args-diff)", "coefficients": "LR fused (args-diff) (coefficients)"}
+    qtbot.waitUntil(lambda: name[watch] in names(viewer), timeout=10_000)
     layer = viewer.layers[name[watch]]
     assert [entry.visible for entry in viewer.layers[2:] if entry != layer] == [False] * (
         len(viewer.layers) - 3
@@ -377,6 +378,64 @@ def test_layer_choices_follow_names_and_removals(
     viewer.layers.remove("low")
     assert widget.lr_hsi.value is None
     assert "Open or simulate an LR-HSI" in widget.summary.text()
+
+
+def test_images_of_different_places_are_no_pair(
+    viewer: Any, qtbot: Any, pair: api.SimulatedPair
+) -> None:
+    far = pair.hr_msi.copy(deep=True)
+    far.attrs["transform"] = (1.0, 0.0, 700_000.0, 0.0, -1.0, 5_000_000.0)
+    add_pair(viewer, api.SimulatedPair(pair.lr_hsi, far, pair.response, pair.record))
+    widget = dock(viewer)
+    assert widget.run() is None
+    assert "do not overlap on the ground" in widget.summary.text()
+    far.attrs["crs"] = "EPSG:4326"
+    widget.form.edited.emit()
+    assert "EPSG:4326" in widget.summary.text()
+    with pytest.raises(PairError, match="reproject one"):
+        api.fuse(pair.lr_hsi, far, method="subspace")
+
+
+def test_two_forms_run_side_by_side(viewer: Any, qtbot: Any, pair: api.SimulatedPair) -> None:
+    """Each ends as if alone; the layers of one are no input of the other."""
+    add_pair(viewer, pair)
+    first, second = dock(viewer), dock(viewer)
+    first.params.set_value("spatial_steps", 15)
+    second.method.value = "subspace"
+    first.run()
+    assert [layer.name for layer in second.lr_hsi.choices] == ["LR"]
+    assert [layer.name for layer in second.hr_msi.choices] == ["HR", "LR"]
+    viewer.theme = "light"
+    viewer.layers["LR"].name = "renamed"
+    second.run()
+    until_over(qtbot, first)
+    until_over(qtbot, second)
+    settings: list[dict[str, Any]] = [{"spatial_steps": 15}, {"method": "subspace"}]
+    for widget, given in zip((first, second), settings, strict=True):
+        alone = api.fuse(pair.lr_hsi, pair.hr_msi, **given)
+        assert widget.result is not None
+        assert np.array_equal(widget.result.values, alone.values)
+    assert len(viewer.layers) == 6
+    assert list(progress._all_instances) == []
+
+
+def test_the_cube_of_a_run_goes_with_its_layer(
+    viewer: Any, qtbot: Any, pair: api.SimulatedPair
+) -> None:
+    add_pair(viewer, pair)
+    widget = dock(viewer)
+    widget.method.value = "bicubic"
+    widget.run()
+    until_over(qtbot, widget)
+    assert widget.result is not None
+    script = widget.copy_script()
+    assert "bicubic" in script
+    for name in names(viewer)[2:]:
+        viewer.layers.remove(name)
+    qtbot.wait(100)
+    gc.collect()
+    assert widget.result is None
+    assert widget.copy_script() == script
 
 
 def test_presets_and_parameters_come_from_the_method(

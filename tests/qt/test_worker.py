@@ -287,4 +287,28 @@ def test_closing_the_window_ends_the_jobs(make_napari_viewer_proxy: Any, qtbot: 
 
 def test_words_for_errors_without_text() -> None:
     assert in_plain_words(KeyError(), "Saving").startswith("Saving failed: KeyError")
-    assert "fast" in in_plain_words(MemoryError(), "Fusing")
+    assert "crop the scene" in in_plain_words(MemoryError(), "Fusing")
+    assert "close the door" in in_plain_words(MemoryError(), "Fusing", "close the door")
+    missing = FileNotFoundError("No such file: '/data/allocation/x.hdr'")
+    assert "memory" not in in_plain_words(missing, "Opening")
+
+
+def test_the_collector_is_whole_again_after_jobs_in_parallel(qtbot: Any) -> None:
+    release = threading.Event()
+
+    def work() -> Generator[int, None, None]:
+        while not release.is_set():
+            time.sleep(0.005)
+            yield 1
+
+    first, second = (Seen().start(work) for _ in range(2))
+    qtbot.waitUntil(lambda: gc.get_freeze_count() > 0, timeout=5000)
+    first.pause()
+    second.cancel()
+    finish(qtbot, second)
+    qtbot.waitUntil(lambda: gc.get_freeze_count() == 0, timeout=5000)
+    first.resume()
+    qtbot.waitUntil(lambda: gc.get_freeze_count() > 0, timeout=5000)
+    release.set()
+    finish(qtbot, first)
+    assert gc.get_freeze_count() == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import napari.viewer
@@ -13,6 +15,7 @@ from .. import _layers, api
 from ..errors import HSFusionError
 from .fuse_form import FuseForm
 from .fusing import Advance, Begun, Fused, Look, Snapshot, fusing
+from .overlay import attach
 from .preview import LiveLayers
 from .progress import RunProgress
 from .rows import scrolled, sentence
@@ -24,6 +27,10 @@ from .worker import Job, JobError, JobState, run_job
 if TYPE_CHECKING:
     import xarray as xr
 
+_ADVICE = (
+    "Close other images or programs, crop the scene, choose the preset 'fast' or fewer dimensions "
+    "d, or compute on the CPU if a graphics card ran out."
+)
 _WIDTH = 320  # pixels; a window of 1280 has them to spare
 
 
@@ -40,8 +47,6 @@ class FuseWidget(Container):
         The controls of the form, for scripted sessions.
     job : Job or None
         The run in progress, or the last one.
-    result : xarray.DataArray or None
-        The cube of the last run that ended well.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
@@ -53,7 +58,8 @@ class FuseWidget(Container):
         self.device, self.seed, self.networks = form.device, form.seed, form.networks
         self.watch = form.watch
         self.job: Job | None = None
-        self.result: xr.DataArray | None = None
+        self._result_ref: Callable[[], xr.DataArray | None] = lambda: None
+        self._repeat: xr.DataArray | None = None
         self._live: LiveLayers | None = None
         self._progress: RunProgress | None = None
         self._look = Look()
@@ -119,6 +125,11 @@ class FuseWidget(Container):
         """Whether a fusion is in progress."""
         return self.job is not None and not self.job.over
 
+    @property
+    def result(self) -> xr.DataArray | None:
+        """Cube of the last run that ended well, as long as its layer is there."""
+        return self._result_ref()
+
     def keywords(self) -> dict[str, Any]:
         """Keywords of :func:`napari_hsfusion.api.iter_fuse` that the form says.
 
@@ -148,7 +159,10 @@ class FuseWidget(Container):
         lr_hsi, hr_msi = self.form.pair()
         assert lr_hsi is not None
         assert hr_msi is not None
+        # all that is asked of the form, before layers of the run change what it shows
         place = _layers.placement_of(self.hr_msi.value)
+        low = with_layer(lr_hsi, self.lr_hsi.value.name)
+        high = with_layer(hr_msi, self.hr_msi.value.name)
         name = f"{self.lr_hsi.value.name} fused ({self.method.value})"
         options = self.form.keywords()
         chosen = read_settings()
@@ -156,19 +170,20 @@ class FuseWidget(Container):
         self._look = Look(watch=self.watch.value)
         self._told = False
         self.view.begin()
-        self._progress = RunProgress("Fusing")
         shape = (lr_hsi.sizes["band"], hr_msi.sizes["y"], hr_msi.sizes["x"])
         self._live = LiveLayers(self._viewer, name, shape, place, self.watch.value)
+        self._progress = RunProgress("Fusing")
         self.job = run_job(
             fusing,
-            with_layer(lr_hsi, self.lr_hsi.value.name),
-            with_layer(hr_msi, self.hr_msi.value.name),
+            low,
+            high,
             options,
             self._look,
             rate=chosen.previews_per_second,
             threads=chosen.threads,
             cancel=token,
             title="Fusing",
+            advice=_ADVICE,
             on_event=self._event,
             on_result=self._result,
             on_error=self._failed,
@@ -198,11 +213,11 @@ class FuseWidget(Container):
 
     def copy_script(self, *_: object) -> str:
         """Put the lines that repeat the last run on the clipboard, and give them."""
-        if self.result is None:
+        if self._repeat is None:
             show_warning("Copy as script: no fusion has finished yet.")
             return ""
         try:
-            script = api.as_script(self.result)
+            script = api.as_script(self._repeat)
         except HSFusionError as error:
             show_warning(f"Copy as script: {error}")
             return ""
@@ -239,8 +254,11 @@ class FuseWidget(Container):
 
     def _result(self, fused: Fused) -> None:
         assert self._live is not None
-        self.result = fused.cube
+        self._result_ref = weakref.ref(fused.cube)
+        # a script needs what the cube says, not its pixels
+        self._repeat = fused.cube.isel(y=slice(0, 1), x=slice(0, 1)).copy()
         band = self._live.finish(fused)
+        attach(self._viewer)
         self.say(f"Done: {band.name}.")
         self.script_button.enabled = True
 
@@ -282,7 +300,8 @@ class FuseWidget(Container):
             return
         self._live.set_watch(watch)
         factors = self._live.factors
-        if factors is not None:
+        # a run that goes on paints at its next step
+        if factors is not None and self.job is not None and self.job.state is JobState.PAUSED:
             picture = self._look.paint(factors, watch)
             if picture is not None:
                 self._live.paint(watch, picture)

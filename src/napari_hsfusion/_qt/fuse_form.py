@@ -190,6 +190,8 @@ class FuseForm(Container):
 
     def look_ahead(self) -> Outlook:
         """Say what the fusion will take, or why it cannot start."""
+        if self.lr_hsi.value is not None and self.lr_hsi.value == self.hr_msi.value:
+            return Outlook(False, "LR-HSI and HR-MSI are the same image: choose two.")
         try:
             options = self.keywords()
         except HSFusionError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -207,6 +207,7 @@ def fusing(
     reports, pictures = Pace(_REPORTS), Pace(rate)
     stage, losses = "", list[tuple[int, float]]()
     held: Preview | None = None
+    drawn: Snapshot | None = None
     with torch_threads(threads):
         events = api.iter_fuse(lr_hsi, hr_msi, cancel=cancel, **options)
         try:
@@ -227,14 +228,15 @@ def fusing(
                         yield Advance(stage, event.index, event.total, tuple(losses))
                         losses = []
                 elif isinstance(event, Preview):
-                    if event.index == event.total or pictures.due():
-                        yield snapshot(event, look)
-                        held = None
-                    else:
-                        held = event
-                if held is not None and pictures.due():
-                    yield snapshot(held, look)
-                    held = None
+                    held = event
+                last = isinstance(event, Preview) and event.index == event.total
+                if held is not None and (last or pictures.due()):
+                    drawn, held = snapshot(held, look), None
+                    yield drawn
+                elif drawn is not None and drawn.watched != look.watch:
+                    # something else is watched now: the estimate is drawn again
+                    drawn = repainted(drawn, look)
+                    yield drawn
                 del event
         finally:
             events.close()
@@ -269,6 +271,12 @@ def physical_limits(cube: xr.DataArray) -> tuple[float, float]:
     scale, offset = cube.attrs.get("scale_factor", 1.0), cube.attrs.get("add_offset", 0.0)
     low, high = sorted(value * scale + offset for value in sampled_limits(cube))
     return low, high
+
+
+def repainted(shown: Snapshot, look: Look) -> Snapshot:
+    """Draw a snapshot for what is watched now."""
+    watched = look.watch
+    return replace(shown, watched=watched, picture=look.paint(shown.factors, watched))
 
 
 @contextmanager

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._layers import Placement, metadata
+from .._layers import KEY, Placement, metadata
 from .fusing import WATCH, Begun, Factors, Fused, Snapshot
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
     from napari.viewer import Viewer
+
+
+RUNNING = "running"
+"""Kind of the layers that a run still changes; they stand for no cube yet."""
 
 
 class FactoredCube:
@@ -140,7 +144,8 @@ class LiveLayers:
         """Draw a snapshot."""
         self._data.update(snapshot.factors)
         band = self._layer("band")
-        if band is not None and band.visible:
+        # in three dimensions every preview would multiply the whole cube
+        if band is not None and band.visible and self._viewer.dims.ndisplay == 2:
             _redraw(band)
         if snapshot.picture is not None:
             self.paint(snapshot.watched, snapshot.picture)
@@ -221,6 +226,7 @@ class LiveLayers:
             contrast_limits=(0.0, 1.0),
             colormap="gray",
             visible=self.watch == "band",
+            metadata={KEY: {"kind": RUNNING}},
             **self._place.keywords(3),
         )
 
@@ -237,6 +243,7 @@ class LiveLayers:
             buffer,
             name=f"{self._name} ({kind})",
             visible=self.watch == kind,
+            metadata={KEY: {"kind": RUNNING}},
             **words,
             **place.keywords(2),
         )

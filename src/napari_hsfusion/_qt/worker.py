@@ -13,6 +13,7 @@ import enum
 import gc
 import inspect
 import logging
+import re
 import sys
 import threading
 import traceback
@@ -69,6 +70,7 @@ class JobWorker(GeneratorWorker):
     """
 
     title = "The job"
+    advice = ""
     on_quit: Callable[[], None] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -102,9 +104,7 @@ class JobWorker(GeneratorWorker):
         failure: JobError | None = None
         result: Any = None
         stopped = False
-        # What the application holds by now is passed over by the collector until the job is
-        # over: going through a napari's million objects stops every thread for half a second.
-        gc.freeze()
+        _HEAP.hold()
         try:
             result, stopped = self._drain()
         except Cancelled:
@@ -114,7 +114,7 @@ class JobWorker(GeneratorWorker):
         finally:
             self._gen: Any = None
             tidy_up()
-            gc.unfreeze()
+            _HEAP.let_go()
         if failure is not None:
             raise failure
         if stopped:
@@ -126,7 +126,10 @@ class JobWorker(GeneratorWorker):
         events = self._gen
         try:
             while True:
-                self._go.wait()
+                if not self._go.is_set():
+                    _HEAP.let_go()
+                    self._go.wait()
+                    _HEAP.hold()
                 if self.abort_requested:
                     return None, True
                 try:
@@ -141,7 +144,9 @@ class JobWorker(GeneratorWorker):
 
     def _put_in_words(self, error: Exception) -> JobError:
         details = "".join(traceback.format_exception(error))
-        made = JobError(in_plain_words(error, self.title), type(error).__name__, details)
+        made = JobError(
+            in_plain_words(error, self.title, self.advice), type(error).__name__, details
+        )
         seen: BaseException | None = error
         while seen is not None:
             traceback.clear_frames(seen.__traceback__)
@@ -153,19 +158,19 @@ class JobWorker(GeneratorWorker):
         """Nothing: the job shows it; napari's own way would keep the exception for good."""
 
 
-def in_plain_words(error: BaseException, title: str) -> str:
+def in_plain_words(error: BaseException, title: str, advice: str = "") -> str:
     """Say what happened, and what to do next, for somebody who never saw a traceback."""
     kind, text = type(error).__name__, str(error).strip()
     short = text.splitlines()[0] if text else kind
     if isinstance(error, HSFusionError):
         return f"{title}: {text}"
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "alloc" in text.lower():
-        return (
-            f"{title}: there was not enough memory ({short}). Nothing was changed. Close other "
-            "images or programs, crop the scene, choose the preset 'fast' or fewer dimensions d, "
-            "or compute on the CPU if a graphics card ran out."
-        )
-    return f"{title} failed: {kind}: {short}. Nothing was changed."
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(text):
+        helps = advice or "Close other images or programs, or crop the scene."
+        return f"{title}: there was not enough memory ({short}). {helps}"
+    return (
+        f"{title} failed: {kind}: {short}. This should not happen: please report it with the "
+        "details that the log 'napari_hsfusion' holds."
+    )
 
 
 def tidy_up() -> None:
@@ -174,6 +179,36 @@ def tidy_up() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+class _Heap:
+    """What the application holds, passed over by the collector while jobs run.
+
+    Going through a napari's million objects stops every thread for half a second. The
+    collector has one such switch for the process, so the jobs that want it are counted.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held = 0
+
+    def hold(self) -> None:
+        with self._lock:
+            self._held += 1
+            if self._held == 1:
+                gc.freeze()
+
+    def let_go(self) -> None:
+        with self._lock:
+            self._held -= 1
+            if self._held == 0:
+                gc.unfreeze()
+
+
+_HEAP = _Heap()
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|(can't|cannot|could not|unable to) allocate|bad.?alloc", re.I
+)
 
 
 class Job:
@@ -192,8 +227,10 @@ class Job:
         title: str,
         callbacks: dict[str, Callable[..., Any] | None],
         on_cancel: Callable[[], None] | None,
+        advice: str = "",
     ) -> None:
         self.title = title
+        self.advice = advice
         self.state = JobState.RUNNING
         self.error: JobError | None = None
         self._callbacks = callbacks
@@ -235,7 +272,7 @@ class Job:
 
     def _start(self, worker: JobWorker) -> None:
         self._worker = worker
-        worker.title = self.title
+        worker.title, worker.advice = self.title, self.advice
         # napari quits the workers itself when its window closes
         worker.on_quit = self._on_cancel
         worker.yielded.connect(self._yielded)
@@ -297,6 +334,7 @@ def run_job(
     function: Callable[..., Any],
     *args: Any,
     title: str,
+    advice: str = "",
     on_event: Callable[[Any], Any] | None = None,
     on_result: Callable[[Any], Any] | None = None,
     on_error: Callable[[JobError], Any] | None = None,
@@ -316,6 +354,8 @@ def run_job(
         `on_result`.
     title : str
         What the job does, at the start of messages: ``Fusing``.
+    advice : str
+        What helps where memory does not suffice.
     on_event, on_result, on_error, on_cancelled, on_end, on_state : callable, optional
         Called in the main thread. A failure has been shown before `on_error` gets
         it. `on_end` is called last and once, however the job ends.
@@ -335,7 +375,7 @@ def run_job(
         "end": on_end,
         "state": on_state,
     }
-    job = Job(title, callbacks, on_cancel)
+    job = Job(title, callbacks, on_cancel, advice)
     generator = function if inspect.isgeneratorfunction(function) else _as_generator(function)
     # errors are shown by the worker itself: raised again they would be shown twice, and kept
     worker = create_worker(
