@@ -22,7 +22,7 @@ import torch  # noqa: F401  before Qt: on Windows its libraries may not load aft
 # isort: split
 import numpy as np
 from PIL import Image
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEventLoop, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QToolButton
 
 import napari_hsfusion as hs
@@ -237,8 +237,10 @@ def until(done: Callable[[], bool]) -> None:
     while not done():
         if time.monotonic() > end:
             raise TimeoutError(f"nothing after {PATIENCE} s")
-        QApplication.processEvents()
-        time.sleep(0.01)
+        # a loop of Qt's own: what is to be deleted later goes, as in a running napari
+        loop = QEventLoop()
+        QTimer.singleShot(10, loop.quit)
+        loop.exec()
 
 
 def pause(seconds: float) -> None:

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_hsfusion import _layers, api, figures, metrics
 from napari_hsfusion._layers.limits import carried_limits
-from napari_hsfusion._qt import measuring
+from napari_hsfusion._qt import measuring, side_by_side
 from napari_hsfusion._qt.compare import CompareWidget
 from napari_hsfusion._qt.maps import map_layers
 from napari_hsfusion._qt.worker import JobState
@@ -285,6 +285,7 @@ def state(viewer: Any) -> dict[str, Any]:
                 tuple(layer.contrast_limits),
                 tuple(layer.contrast_limits_range),
                 layer.name_overlay.visible,
+                layer.name_overlay.font_size,
             )
             for layer in viewer.layers
         },
@@ -320,6 +321,28 @@ def test_side_by_side_and_back(scene: SimpleNamespace, said: Callable[[], str]) 
     assert not form.view_row.side_by_side.value
     assert "tick" in said()
     assert state(viewer) == before
+
+
+def test_a_grid_takes_the_room_there_is(scene: SimpleNamespace) -> None:
+    """Images are as large as the canvas lets three be; long names are small."""
+    form, layers = scene.form, scene.layers
+    rows, columns = np.ptp(layers["truth"].extent.world[:, -2:], axis=0)
+    for height, width in ((600, 600), (200, 1200), (1200, 200)):
+        sides = {
+            shape: min(height / shape[0] / rows, width / shape[1] / columns)
+            for shape in ((1, 3), (2, 2), (3, 1))
+        }
+        best = max(sides, key=lambda shape: sides[shape])
+        assert side_by_side._shape(3, (height, width), rows / columns) == best
+    form.view_row.side_by_side.value = True
+    sizes = {layers[name].name_overlay.font_size for name in ("truth", "rough", "fine")}
+    assert sizes == {10.0}
+    form.view_row.side_by_side.value = False
+    layers["fine"].name = "a result with a name that is much longer than a cell is wide, " * 2
+    form.view_row.side_by_side.value = True
+    sizes = {layer.name_overlay.font_size for layer in layers if layer.visible}
+    assert len(sizes) == 1
+    assert 6.0 <= sizes.pop() < 10.0
 
 
 def test_limits_set_by_hand_in_the_grid_stay(scene: SimpleNamespace) -> None:

@@ -13,6 +13,8 @@ import pytest
 pytest.importorskip("napari", reason="napari is not installed (extra 'all')")
 pytest.importorskip("qtpy", reason="no Qt binding is installed (extra 'pyqt6' or 'pyside6')")
 
+from qtpy.QtCore import QRectF
+
 from napari_hsfusion._qt.plots import COLORS, Plot
 from napari_hsfusion.errors import WriteError
 
@@ -120,6 +122,28 @@ def test_png_is_whole_or_absent(make_napari_viewer_proxy: Any, qtbot: Any, tmp_p
     with pytest.raises(WriteError, match="no directory"):
         plot.save_png(tmp_path / "absent" / "plot.png")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["plot.png"]
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_labels_are_whole_in_a_low_plot(
+    make_napari_viewer_proxy: Any, qtbot: Any, theme: str
+) -> None:
+    viewer = make_napari_viewer_proxy()
+    viewer.theme = theme
+    plot = Plot(viewer, "step (training)", "loss (g)")
+    qtbot.addWidget(plot)
+    assert plot.sizeHint().width() < 320, "it would take half of a window"
+    plot.resize(300, 130)
+    plot.plotItem.plot([0, 100], [0.0001, 0.0004])
+    plot.show()
+    qtbot.wait(50)
+    inside = QRectF(plot.viewport().rect())
+    for side in ("bottom", "left"):
+        axis = plot.plotItem.getAxis(side)
+        label = axis.label
+        # a text item's rectangle has a margin of four pixels around the text
+        text = label.mapRectToScene(label.boundingRect().adjusted(4, 4, -4, -4))
+        assert inside.contains(text), f"{side}: {text} is cut off by {inside}"
 
 
 def test_a_plot_that_is_gone_hears_nothing(make_napari_viewer_proxy: Any, qtbot: Any) -> None:

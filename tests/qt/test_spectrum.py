@@ -338,6 +338,25 @@ def test_a_shift_click_pins_and_a_drag_does_not(dock: Make, tiny_scene: xr.DataA
     assert len(widget.pins.items()) == 1
 
 
+def test_a_region_that_went_leaves_no_trace_on_the_axes(
+    dock: Make, tiny_scene: xr.DataArray, qtbot: Any
+) -> None:
+    viewer, widget = dock(tiny_scene, show=True)
+    hr = viewer.layers["tiny"]
+    corners = [world(hr, *p) for p in ((4, 8), (4, 20), (16, 20), (16, 8))]
+    viewer.add_shapes([corners], shape_type="polygon", name="fields", units=hr.units[-2:])
+    widget.regions.value = viewer.layers["fields"].__wrapped__
+    widget.show_at(world(hr, 3, 3))
+    widget.refresh()
+    qtbot.waitUntil(lambda: len(widget.spectra) == 2 and not widget.busy, timeout=5000)
+    viewer.layers.remove("fields")
+    qtbot.waitUntil(lambda: len(widget.spectra) == 1 and not widget.busy, timeout=5000)
+    qtbot.wait(50)
+    (low, high), _ = widget.plot.viewRange()
+    assert low > 350, "the axis of wavelengths begins where the cube's do"
+    assert high < 1050
+
+
 @pytest.mark.parametrize("kind", ["rectangle", "ellipse", "polygon"])
 def test_regions_are_mean_and_deviation_on_each_grid(
     dock: Make, pair: tuple[xr.DataArray, xr.DataArray], qtbot: Any, kind: str

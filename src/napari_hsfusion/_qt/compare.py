@@ -166,7 +166,7 @@ class CompareWidget(Container):
         self._scroll = FormScroll(self.form.native)
         layout.addWidget(self._scroll)
         layout.addWidget(self.panel, 1)
-        self.native.setMinimumWidth(300)
+        self.native.setMinimumWidth(400)  # the kind of map in full, beside a scroll bar
         self._sideways = Sideways(self.native, self._scroll)
 
     def _connect(self) -> None:

@@ -28,7 +28,7 @@ _FITS = 5
 _LARGEST_NAME, _SMALLEST_NAME = 10.0, 6.0
 _CHARACTER = 0.9
 """Points of the names in a grid; pixels a character is wide for one point."""
-_BAR = 50
+_BAR = 65
 """Pixels that a map's colour bar takes beside its name."""
 
 _GRID_FIELDS = ("enabled", "stride", "shape", "spacing")

@@ -6,7 +6,7 @@ from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QBoxLayout, QFrame, QScrollArea, QSizePolicy, QWidget
 
 _WIDE = 760
-_FORM_WIDTH = 380
+_FORM_WIDTH = 400
 
 
 class FormScroll(QScrollArea):
@@ -35,6 +35,7 @@ class FormScroll(QScrollArea):
         """Take the height that is there, or the width."""
         free, bound = QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum
         self.setSizePolicy(free, free if sideways else bound)
+        self.setMinimumWidth(_FORM_WIDTH if sideways else 0)
         self.setMaximumWidth(_FORM_WIDTH if sideways else 16_777_215)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
