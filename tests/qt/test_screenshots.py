@@ -66,7 +66,7 @@ def part(picture: np.ndarray, widget: QWidget, window: QWidget) -> np.ndarray:
 
 
 def cut_off(dock: QWidget) -> list[str]:
-    """Texts of a dock that are wider than their widget, or lie beyond a scroll area's side."""
+    """Texts of a dock that are wider than their widget, or that a scroll area cuts."""
     found = []
     for kind in (QLabel, QAbstractButton, QComboBox):
         for widget in dock.findChildren(kind):
@@ -74,8 +74,8 @@ def cut_off(dock: QWidget) -> list[str]:
             text = widget.currentText() if isinstance(widget, QComboBox) else widget.text()
             if seen.isEmpty() or not text or widget.objectName().startswith("QtCustomTitle"):
                 continue
-            if seen.width() < widget.width():
-                found.append(f"{text} (beyond the side)")
+            if seen.size() != widget.size():
+                found.append(f"{text} (cut by a scroll area)")
             room, needed = widget.width(), widget.fontMetrics().horizontalAdvance(text)
             if isinstance(widget, QCheckBox):
                 needed = widget.sizeHint().width()
@@ -109,7 +109,8 @@ def test_pictures_are_whole(
     for name in script.NAMES:
         getattr(session, name)()
         path = session.shoot(tmp_path / f"{name}-{theme}.png")
-        picture = np.asarray(Image.open(path).convert("RGB"))
+        with Image.open(path) as image:
+            picture = np.asarray(image.convert("RGB"))
         assert picture.shape == (800, 1280, 3)
         assert path.stat().st_size < script.LARGEST
         docks = {
@@ -146,5 +147,6 @@ def test_the_guide_shows_pictures_that_are_there() -> None:
     assert {f"{name}-dark.png" for name in DOCKED} <= there
     for name in there:
         path = DOCS / "images" / name
-        assert Image.open(path).size == (1280, 800)
+        with Image.open(path) as picture:
+            assert picture.size == (1280, 800)
         assert path.stat().st_size < 400_000

@@ -32,7 +32,7 @@ BICUBIC, GAUSSIAN, GAUSS3, BOX, FILE = (
     "Kernel file",
 )
 _NAMED = {BICUBIC: "bicubic", GAUSS3: "gauss3-bicubic", BOX: "box"}
-_SIDE = 120
+_SIDE = 100
 
 
 class PSFPicker(Container):

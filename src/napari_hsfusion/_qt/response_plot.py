@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from napari.viewer import Viewer
 
-_HEIGHT = 150
+_HEIGHT = 125
 _TICKS = (-0.1, -0.04)
 _FAINT = 1e-3  # of a band's largest weight: not worth a marker
 
