@@ -202,7 +202,7 @@ class Session:
 
     def rename(self, method: str) -> None:
         """Give a result a short name, as a double click on it in the list does."""
-        long = f"village LR-HSI fused ({method})"
+        long = f"village fused ({method})"
         for name, short in ((long, method), (f"{long} (composite)", f"{method} (composite)")):
             self.viewer.layers[name].name = short
 

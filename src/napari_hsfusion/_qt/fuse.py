@@ -163,7 +163,7 @@ class FuseWidget(Container):
         place = _layers.placement_of(self.hr_msi.value)
         low = with_layer(lr_hsi, self.lr_hsi.value.name)
         high = with_layer(hr_msi, self.hr_msi.value.name)
-        name = f"{self.lr_hsi.value.name} fused ({self.method.value})"
+        name = f"{self.lr_hsi.value.name.removesuffix(' LR-HSI')} fused ({self.method.value})"
         options = self.form.keywords()
         chosen = read_settings()
         token = CancelToken()
