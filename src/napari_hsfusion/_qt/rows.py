@@ -16,7 +16,7 @@ from magicgui.widgets import (
 from magicgui.widgets.bases import Widget
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QFontMetrics
-from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy
+from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QWidget
 
 _WIDEST = "Responses"
 
@@ -105,3 +105,15 @@ class NoiseRow(Container):
 
     def _switch(self, noisy: bool) -> None:
         self.level.enabled = noisy
+
+
+def fill_dock(widget: QWidget) -> None:
+    """Let a form take all the height of its dock.
+
+    napari looks through the layout of one that does not, for somewhere to put the rest.
+    Under PySide6 that is fatal: the Python objects of the layout's items, which it then
+    has looked at, delete them a second time when the form is collected as garbage.
+    """
+    policy = widget.sizePolicy()
+    policy.setVerticalPolicy(QSizePolicy.Policy.Expanding)
+    widget.setSizePolicy(policy)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QBoxLayout, QFrame, QScrollArea, QSizePolicy, QWidget
 
+from .rows import fill_dock
+
 _WIDE = 760
 _FORM_WIDTH = 400
 
@@ -59,6 +61,7 @@ class Sideways(QObject):
     def __init__(self, widget: QWidget, form: FormScroll) -> None:
         super().__init__(widget)
         self._form = form
+        fill_dock(widget)
         widget.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:

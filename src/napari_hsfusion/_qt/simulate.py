@@ -21,7 +21,7 @@ from .layer_choice import LayerChoice, cube_or_none
 from .links import Links
 from .overlay import attach
 from .psf_picker import PSFPicker
-from .rows import NoiseRow, column, row, sentence
+from .rows import NoiseRow, column, fill_dock, row, sentence
 from .simulating import (
     likely_reference,
     look_ahead,
@@ -155,6 +155,7 @@ class SimulateWidget(Container):
         layout.insertWidget(0, self.form.root_native_widget, 1)
         layout.insertWidget(1, self.summary)
         self.native.setMinimumWidth(_WIDTH)
+        fill_dock(self.native)
 
     def _connect(self) -> None:
         self.reference.changed.connect(self._reference_changed)

@@ -22,6 +22,7 @@ from .links import Links
 from .pins import Pins
 from .pointer import Pointer
 from .readings import Readings
+from .rows import fill_dock
 from .spectra import Shown, Spectrum, bare
 from .spectrum_export import write_csv
 
@@ -106,6 +107,7 @@ class SpectrumWidget(Container):
         layout.setSpacing(4)
         layout.addWidget(row)
         layout.addWidget(self.plot, 1)
+        fill_dock(self.native)
 
     def _connect(self) -> None:
         self.pin_button.changed.connect(self._pin_pressed)
