@@ -18,7 +18,7 @@ from .fusing import Advance, Begun, Fused, Look, Snapshot, fusing
 from .overlay import attach
 from .preview import LiveLayers
 from .progress import RunProgress
-from .rows import scrolled, sentence
+from .rows import fill_dock, scrolled, sentence
 from .run_view import RunView
 from .settings import read_settings
 from .simulating import with_layer
@@ -101,6 +101,7 @@ class FuseWidget(Container):
         layout.insertWidget(1, self.summary)
         layout.insertWidget(2, self.view)
         self.native.setMinimumWidth(_WIDTH)
+        fill_dock(self.native)
 
     def _connect(self) -> None:
         self.form.edited.connect(self._update_outlook)
