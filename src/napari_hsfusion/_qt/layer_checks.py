@@ -85,9 +85,11 @@ class LayerChecks(QListWidget):
         self.blockSignals(True)
         try:
             self.clear()
+            for layer in self._viewer.layers:
+                # of every layer: what a running fusion shows becomes a result by its metadata
+                self._names.connect(layer.events.metadata, self.refresh)
             for layer in listed:
                 self._names.connect(layer.events.name, self.refresh)
-                self._names.connect(layer.events.metadata, self.refresh)
                 item = QListWidgetItem(layer.name)
                 item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
                 ticked = self._is_ticked(layer)
