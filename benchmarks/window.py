@@ -31,6 +31,7 @@ class Clock:
         self.begun = self.ended = 0.0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Generator[Any, None, Any]:
+        """Fuse as ``iter_fuse`` does."""
         from napari_hsfusion.engine.events import Step
 
         self.steps = {}
