@@ -154,11 +154,11 @@ class Session:
 @pytest.fixture
 def make_session(
     make_napari_viewer_proxy: Any, qtbot: Any, messages: list[Message]
-) -> Callable[[], Session]:
+) -> Callable[..., Session]:
     """Function that opens a window, which no other thread may touch."""
 
-    def make() -> Session:
-        viewer = make_napari_viewer_proxy(show=True)
+    def make(show: bool = True) -> Session:
+        viewer = make_napari_viewer_proxy(show=show)
         viewer.window.resize(900, 600)  # drawn without a graphics card
         return Session(viewer, qtbot, messages)
 
@@ -166,6 +166,6 @@ def make_session(
 
 
 @pytest.fixture
-def session(make_session: Callable[[], Session]) -> Session:
+def session(make_session: Callable[..., Session]) -> Session:
     """An open window."""
     return make_session()
