@@ -118,6 +118,7 @@ def fuse(session: Session, method: str, **settings: Any) -> xr.DataArray:
     return form.result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 def test_from_a_file_to_a_file(
     make_session: Callable[..., Session],
