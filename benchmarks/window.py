@@ -102,13 +102,14 @@ def measure(size: int, bands: int, repeats: int, watch: str, settings: dict[str,
         stage: median(r[stage] for r in out["window"]) / median(r[stage] for r in out["alone"])
         for stage in out["alone"][0]
     }
-    versions = form.result.attrs["record"]["versions"]
+    from napari_hsfusion.engine.methods.base import versions
+
     return {
         "shape": [bands, size, size],
         "watch": watch,
         "settings": settings,
         "threads": threads,
-        "versions": versions,
+        "versions": versions(),
         **out,
     }
 
@@ -140,7 +141,7 @@ def _run_in_window(form: Any, app: Any) -> tuple[float, float]:
     ticks: list[float] = []
     timer = QTimer()
     timer.setTimerType(Qt.TimerType.PreciseTimer)
-    timer.setInterval(2)
+    timer.setInterval(20)
     timer.timeout.connect(lambda: ticks.append(time.perf_counter()))
     pressed = time.perf_counter()
     form.run()
