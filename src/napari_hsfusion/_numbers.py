@@ -37,6 +37,22 @@ def whole_number(value: Any, name: str, low: int, high: int | None = None) -> in
     return number
 
 
+def seed_from_text(text: str) -> int:
+    """Return a seed that was typed in.
+
+    Raises
+    ------
+    ParameterError
+        If it is no whole number from 0 to 2**63 - 1.
+    """
+    try:
+        return checked_seed(int(text))
+    except ValueError as error:
+        raise ParameterError(
+            f"seed: expected a whole number from 0 to {LARGEST_SEED}, got {text!r}"
+        ) from error
+
+
 def checked_seed(seed: Any) -> int:
     """Return a seed as an int.
 

@@ -10,8 +10,8 @@ from magicgui.widgets import ComboBox, Container, FileEdit, LineEdit, PushButton
 from psygnal import Signal
 
 from .. import api
-from .._numbers import LARGEST_SEED, checked_seed
-from ..errors import HSFusionError, ParameterError
+from .._numbers import seed_from_text
+from ..errors import HSFusionError
 from .forms import ParamsForm
 from .fusing import WATCH
 from .layer_choice import LayerChoice, cube_or_none, shows_cube, shows_image
@@ -182,7 +182,7 @@ class FuseForm(Container):
             "method": self.method.value,
             "preset": self.preset.value,
             "params": self.params.changes(),
-            "seed": _seed(self.seed.value),
+            "seed": seed_from_text(self.seed.value),
             "device": self.device.value,
             "networks": kept,
             **self.responses.keywords(),
@@ -221,12 +221,3 @@ def _devices(wanted: str) -> list[str]:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     names = ["auto", "cpu", *(f"cuda:{k}" for k in range(count))]
     return names if wanted in names else [*names, wanted]
-
-
-def _seed(text: str) -> int:
-    try:
-        return checked_seed(int(text))
-    except ValueError as error:
-        raise ParameterError(
-            f"seed: expected a whole number from 0 to {LARGEST_SEED}, got {text!r}"
-        ) from error

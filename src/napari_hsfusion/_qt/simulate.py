@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication
 from .. import _layers, api
 from .._forecast import Forecast, fitting_size
 from .._layers import LayerData
-from .._numbers import LARGEST_SEED, checked_seed
+from .._numbers import seed_from_text
 from ..errors import HSFusionError, ParameterError
 from .latest import Latest
 from .layer_choice import LayerChoice, cube_or_none
@@ -201,7 +201,7 @@ class SimulateWidget(Container):
             "psf": self.psf.value,
             "srf": self.srf.value,
             "snr_db": self.snr.value,
-            "seed": _seed(self.seed.value),
+            "seed": seed_from_text(self.seed.value),
             "crop": bool(self.crop.value),
         }
         if self.apart.value:
@@ -378,15 +378,6 @@ class SimulateWidget(Container):
         if self.job is not None:
             self.job.abandon()
         self._close_bar()
-
-
-def _seed(text: str) -> int:
-    try:
-        return checked_seed(int(text))
-    except ValueError as error:
-        raise ParameterError(
-            f"seed: expected a whole number from 0 to {LARGEST_SEED}, got {text!r}"
-        ) from error
 
 
 def _sentence(text: str) -> str:
