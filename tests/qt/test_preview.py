@@ -192,3 +192,14 @@ def test_a_removed_layer_is_not_drawn_but_the_result_is_whole(
     live.finish(Fused(cube, np.zeros((12, 10, 4), np.uint8)))
     assert {layer.name for layer in viewer.layers} == {"fused (composite)", "fused"}
     assert np.array_equal(viewer.layers["fused"].data, cube.values)
+
+
+def test_a_composite_given_other_data_shows_the_result_in_the_end(
+    make_napari_viewer_proxy: Any, factors: Factors
+) -> None:
+    viewer = make_napari_viewer_proxy()
+    live = LiveLayers(viewer, "fused", SHAPE, PLACE)
+    viewer.layers["fused (composite)"].data = np.full((12, 10, 4), 3, np.uint8)
+    last = np.full((12, 10, 4), 200, np.uint8)
+    live.finish(Fused(make_cube(whole(factors)), last))
+    assert (np.asarray(viewer.layers["fused (composite)"].data) == 200).all()

@@ -183,8 +183,10 @@ class LiveLayers:
         self._drop("coefficients")
         if self._layer("composite") is None:
             self._add_picture("composite", fused.picture)
-        picture = self._layers["composite"]
-        self._buffers["composite"][...] = fused.picture
+        picture, buffer = self._layers["composite"], self._buffers["composite"]
+        buffer[...] = fused.picture
+        if picture.data is not buffer:  # somebody gave the layer other data meanwhile
+            picture.data = buffer
         picture.metadata = {**metadata(fused.cube, "composite", self._place)}
         picture.refresh(extent=False, highlight=False)
         if self._layer("band") is None:
