@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from .baf_unet import BAFUNet
 from .unet import ResidualBlock
 
 
@@ -15,7 +16,8 @@ def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
 
     Convolutions and linear layers get He et al.'s uniform law for a leaky slope of
     sqrt(5), as torch's own do; tables a normal law; normalisations the identity;
-    the second convolution of a residual block zero, so that blocks start as skips.
+    the second convolution of a residual block zero, so that blocks start as skips, and so
+    are the heads of :class:`~.baf_unet.BAFUNet`, so that training starts from its start.
 
     Raises
     ------
@@ -30,7 +32,7 @@ def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, generator=generator)
-        elif isinstance(module, nn.GroupNorm):
+        elif isinstance(module, nn.GroupNorm | nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
         elif any(True for _ in module.parameters(recurse=False)):
@@ -40,4 +42,9 @@ def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
             nn.init.zeros_(module.conv2.weight)
             assert module.conv2.bias is not None
             nn.init.zeros_(module.conv2.bias)
+        elif isinstance(module, BAFUNet):
+            for head in module.heads:
+                assert isinstance(head, nn.Conv2d) and head.bias is not None
+                nn.init.zeros_(head.weight)
+                nn.init.zeros_(head.bias)
     return network
