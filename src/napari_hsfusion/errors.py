@@ -78,3 +78,7 @@ class WeightsError(HSFusionError, ValueError):
 
 class Cancelled(HSFusionError):
     """The run was cancelled; nothing was kept."""
+
+
+class TrainingError(HSFusionError, ArithmeticError):
+    """A training run diverged: its loss or its weights are no longer finite."""

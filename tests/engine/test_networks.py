@@ -27,7 +27,7 @@ from napari_hsfusion.engine.nets.build import (
 from napari_hsfusion.engine.nets.initialise import initialise
 from napari_hsfusion.engine.nets.spectral_mlp import SpectralMLP, published_widths
 from napari_hsfusion.engine.nets.unet import SpatialUNet, sinusoidal_embedding
-from napari_hsfusion.engine.training import Budget, train_noise_predictor
+from napari_hsfusion.engine.noise_prediction import Budget, train_noise_predictor
 from napari_hsfusion.errors import Cancelled, WeightsError, WriteError
 from napari_hsfusion.params import ArgsDiffParams
 

@@ -189,7 +189,8 @@ class Crops:
         return self._operators[size]
 
     def _project(self, clean: Tensor) -> Tensor:
-        return torch.tensordot(self._response.to(clean.device, clean.dtype), clean, dims=1)
+        out: Tensor = torch.tensordot(self._response.to(clean.device, clean.dtype), clean, dims=1)
+        return out
 
     def _figures_of(self, index: int) -> _Figures:
         if index not in self._figures:

@@ -294,7 +294,8 @@ def _files(folder: Path) -> list[Path]:
 
 def _scene(name: str, cube: xr.DataArray, path: Path | None) -> Scene:
     good = np.flatnonzero(cubes.good_bands(cube))
-    return Scene(name, cube, (len(good), *cube.shape[1:]), good, path)
+    _, rows, columns = cube.shape
+    return Scene(name, cube, (len(good), rows, columns), good, path)
 
 
 def _plain(error: Exception, file: Path) -> str:

@@ -10,7 +10,7 @@ import torch
 from ..params import ArgsDiffParams
 from .device import threads_for
 from .nets.build import spatial_work, spectral_work
-from .training import SMALL_WORK
+from .noise_prediction import SMALL_WORK
 
 # Multiply-adds a second that the networks reach: measured, orders of magnitude.
 _CPU_RATE_PER_THREAD = 1.0e10

@@ -104,6 +104,29 @@ class Finished:
 Event = Started | Step | Preview | Finished
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A network in training was tried on scenes that it does not learn from.
+
+    Attributes
+    ----------
+    stage : str
+        The training stage.
+    index, total : int
+        Its steps so far, of how many.
+    metric : float
+        Higher is better.
+    best : float
+        The highest so far, this one counted in.
+    """
+
+    stage: str
+    index: int
+    total: int
+    metric: float
+    best: float
+
+
 class CancelToken:
     """A flag that a run looks at before every step; safe across threads."""
 

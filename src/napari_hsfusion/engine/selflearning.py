@@ -22,8 +22,8 @@ from .diffusion.schedules import exponential_schedule, time_of_noise
 from .events import CancelToken, Step
 from .nets.build import TIMES, spatial_network, spatial_work, spectral_network, spectral_work
 from .nets.initialise import initialise
+from .noise_prediction import SMALL_WORK, Budget, train_noise_predictor
 from .observation import Problem
-from .training import SMALL_WORK, Budget, train_noise_predictor
 
 Sampler = Callable[[int, torch.Generator], Tensor]
 

@@ -1,120 +1,300 @@
-"""The one training loop: noise prediction by gradient descent, one event a step."""
+"""The one training loop: gradient steps on a loss that draws its own batch, one event a step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import math
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim.swa_utils import AveragedModel
 
+from ..errors import Cancelled, TrainingError
 from .device import limited_threads
-from .diffusion.steps import add_noise
-from .events import CancelToken, Step
+from .events import CancelToken, Measured, Preview, Step
+from .training_recipe import Recipe
+from .training_state import Progress, TrainingState, diverged
+from .training_team import Team
 
-SMALL_WORK = 2e9
-"""Multiply-adds of a step below which one thread is as fast as several, and does not
-stall when another program takes a core: threads that wait for each other spin."""
+Loss = Callable[[nn.Module, torch.Generator], Tensor]
+"""Draws a batch from the generator and gives the loss, a scalar."""
+
+Validation = Callable[[nn.Module, Progress], Generator[Preview | Step, None, float]]
+"""Tries the averaged network; returns a metric, higher is better."""
+
+_LOOK = 10
+"""Steps after which a GPU's loss is looked at; every look waits for the GPU."""
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How long and how to train.
+@dataclass
+class Keeping:
+    """Where a run's state is kept, and what it is told to whoever reads it.
 
     Attributes
     ----------
-    steps : int
-        Gradient steps.
-    batch : int
-        Samples a step.
-    rate : float
-        Adam's learning rate at the start.
-    decay : bool
-        Whether the rate falls linearly to zero over `steps`.
-    average : float
-        Decay of the exponential moving average of the weights, warmed up.
+    path : Path
+    header : mapping
+        JSON-able.
+    resume : bool
+        Go on from the state that is there.
     """
 
-    steps: int
-    batch: int
-    rate: float
-    decay: bool
-    average: float
+    path: Path
+    header: Mapping[str, Any] = field(default_factory=dict)
+    resume: bool = False
 
 
-def train_noise_predictor(
+class _Objective(nn.Module):
+    """The loss as a module, so that several processes can average its gradients."""
+
+    def __init__(self, network: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.network = network
+        self._loss = loss
+
+    def forward(self, generator: torch.Generator) -> Tensor:
+        return self._loss(self.network, generator)
+
+
+def train(
     network: nn.Module,
-    sample: Callable[[int, torch.Generator], Tensor],
-    abar: np.ndarray,
-    budget: Budget,
+    loss: Loss,
+    recipe: Recipe,
     *,
-    threads: int | None = None,
     stage: str,
     generator: torch.Generator,
-    device: torch.device,
-    dtype: torch.dtype,
     cancel: CancelToken,
-) -> Generator[Step, None, nn.Module]:
-    """Train `network` to predict the noise in noisy samples (plain mean squared error).
+    team: Team,
+    threads: int | None = None,
+    keeping: Keeping | None = None,
+    validate: Validation | None = None,
+) -> Generator[Step | Measured | Preview, None, TrainingState]:
+    """Minimise a loss by Adam.
 
     Parameters
     ----------
     network : torch.nn.Module
-        Called with a noisy batch and the times (n,).
-    sample : callable
-        Gives a clean batch (n, ...) in [-1, 1], on the CPU or the device.
-    abar : numpy.ndarray, shape (times + 1,)
-        Schedule table; ``abar[t + 1]`` belongs to time t.
-    budget : Budget
-    threads : int, optional
-        CPU threads of a step, where fewer than torch's own setting serve better.
+        On the team's device; trained in place.
+    loss : callable
+        See :data:`Loss`.
+    recipe : Recipe
     stage : str
         Name of the stage in the events.
     generator : torch.Generator
-        On the CPU: samples, times and noise are drawn from it, so that a seed
-        means the same on every device.
+        On the CPU, so that a seed means the same on every device; in the same state
+        in every process of the team.
+    cancel : CancelToken
+        Looked at before every step.
+    team : Team
+    threads : int, optional
+        CPU threads of a step, where fewer than torch's own setting serve better.
+    keeping : Keeping, optional
+        Saves the state from time to time, after validations, at the end, and when
+        the run is cancelled or closed.
+    validate : callable, optional
+        See :data:`Validation`.
 
     Returns
     -------
-    torch.nn.Module
-        The averaged network, in evaluation mode.
+    TrainingState
+        Its ``averaged`` holds the averaged weights, its ``best`` those of the best
+        validation.
 
     Yields
     ------
-    Step
-        With the loss of that step.
+    Step, Measured, Preview
+        Each Step with its loss; on a GPU only some have one.
+
+    Raises
+    ------
+    TrainingError
+        If the loss or a weight is no longer finite; the saved state is as it was.
+    WeightsError
+        If the state to resume from is damaged or of another network.
+    Cancelled
     """
     network.train()
-    fused = device.type == "cuda"
-    optimiser = torch.optim.Adam(network.parameters(), lr=budget.rate, fused=fused)
-    averaged = AveragedModel(network, multi_avg_fn=_warm_average(budget.average))
-    table = torch.as_tensor(abar[1:]).to(device, dtype)
-    for index in range(1, budget.steps + 1):
-        cancel.check()
-        if budget.decay:
-            left = 1.0 - (index - 1) / budget.steps
-            optimiser.param_groups[0]["lr"] = budget.rate * left
-        clean = sample(budget.batch, generator).to(device, dtype)
-        times = torch.randint(len(table), (len(clean),), generator=generator)
-        noise = torch.randn(clean.shape, generator=generator, dtype=dtype).to(device)
-        times = times.to(device)
-        level = table[times].reshape(-1, *[1] * (clean.ndim - 1))
-        with limited_threads(threads):
-            optimiser.zero_grad(set_to_none=True)
-            loss = nn.functional.mse_loss(network(add_noise(clean, noise, level), times), noise)
-            loss.backward()
-            optimiser.step()
-            averaged.update_parameters(network)
-        if index == budget.steps or device.type == "cpu" or index % 10 == 0:
-            yield Step(stage, index, budget.steps, float(loss.detach()))
-        else:
-            yield Step(stage, index, budget.steps)
-    result: nn.Module = deepcopy(averaged.module)
-    result.eval()
-    return result.requires_grad_(False)
+    device = team.device
+    optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, fused=device.type == "cuda")
+    averaged = AveragedModel(network, multi_avg_fn=_warm_average(recipe.average))
+    scaler = GradScaler(device.type, enabled=recipe.precision == "float16")
+    state = TrainingState(network, averaged, optimiser, scaler, generator)
+    if keeping is not None and keeping.resume:
+        state.load(keeping.path)
+    keeper = _Keeper(state, keeping if team.leads else None, recipe.save_seconds)
+    objective = team.joined(_Objective(network, loss))
+    pending: list[Tensor] = []
+    clock = _Clock(state.progress.seconds, team)
+    try:
+        while True:
+            progress = state.progress
+            progress.seconds = clock.read()
+            ended = _ended(progress, recipe)
+            if _due(progress, recipe, ended) and (validate is not None):
+                yield from _validated(state, recipe, validate, stage, team)
+                progress.seconds = clock.read()
+                ended = _ended(progress, recipe)
+                keeper.save()
+            if ended:
+                break
+            keeper.save_if_due()
+            cancel.check()
+            rate = recipe.rate_at(progress.step, progress.seconds)
+            optimiser.param_groups[0]["lr"] = rate
+            with limited_threads(threads):
+                value = _step(state, objective, recipe, device)
+            progress.step += 1
+            pending.append(value)
+            last = progress.step == recipe.steps
+            if last or device.type == "cpu" or progress.step % _LOOK == 0:
+                seen = _settled(progress, pending)
+                if progress.step % recipe.log_every == 0 or last:
+                    _log(progress, rate)
+                yield Step(stage, progress.step, recipe.steps, seen)
+            else:
+                yield Step(stage, progress.step, recipe.steps)
+    except (Cancelled, GeneratorExit):  # between two steps: the state is whole
+        if pending:
+            _settled(state.progress, pending)
+        keeper.save()
+        raise
+    keeper.save()
+    network.eval()
+    return state
+
+
+def averaged_network(state: TrainingState) -> nn.Module:
+    """Copy of the averaged network, in evaluation mode, without gradients."""
+    result: nn.Module = deepcopy(state.averaged.module)
+    return result.eval().requires_grad_(False)
+
+
+def _step(
+    state: TrainingState, objective: nn.Module, recipe: Recipe, device: torch.device
+) -> Tensor:
+    state.optimiser.zero_grad(set_to_none=True)
+    with _autocast(recipe.precision, device):
+        loss: Tensor = objective(state.generator)
+    state.scaler.scale(loss).backward()
+    if recipe.clip is not None:
+        state.scaler.unscale_(state.optimiser)
+        nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip)
+    state.scaler.step(state.optimiser)
+    state.scaler.update()
+    state.averaged.update_parameters(state.network)
+    return loss.detach()
+
+
+def _autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
+
+
+def _settled(progress: Progress, pending: list[Tensor]) -> float:
+    """Count the losses of the last steps in; the last of them comes back."""
+    values = [float(value) for value in pending]
+    pending.clear()
+    if not all(math.isfinite(value) for value in values):
+        raise TrainingError(diverged(progress.step))
+    progress.total += sum(values)
+    progress.counted += len(values)
+    return values[-1]
+
+
+def _log(progress: Progress, rate: float) -> None:
+    progress.curve.append(
+        {
+            "step": progress.step,
+            "seconds": progress.seconds,
+            "rate": rate,
+            "loss": progress.total / progress.counted,
+            "metric": None,
+        }
+    )
+    progress.total, progress.counted = 0.0, 0
+
+
+def _ended(progress: Progress, recipe: Recipe) -> bool:
+    return (
+        progress.step >= recipe.steps
+        or (recipe.minutes is not None and progress.seconds >= 60.0 * recipe.minutes)
+        or (recipe.patience is not None and progress.stale >= recipe.patience)
+    )
+
+
+def _due(progress: Progress, recipe: Recipe, ended: bool) -> bool:
+    if progress.step == 0 or progress.validated == progress.step:
+        return False
+    every = recipe.validate_every
+    return ended or (every > 0 and progress.step % every == 0)
+
+
+def _validated(
+    state: TrainingState, recipe: Recipe, validate: Validation, stage: str, team: Team
+) -> Generator[Measured | Preview | Step, None, None]:
+    progress = state.progress
+    metric = 0.0
+    if team.leads:
+        module = state.averaged.module
+        module.eval()
+        with torch.no_grad():
+            metric = yield from validate(module, progress)
+    metric = team.agreed(metric)
+    if not math.isfinite(metric):
+        raise TrainingError(diverged(progress.step))
+    progress.validated = progress.step
+    if progress.best is None or metric > progress.best:
+        progress.best, progress.best_step, progress.stale = metric, progress.step, 0
+        state.remember_best()
+    else:
+        progress.stale += 1
+    if progress.curve and progress.curve[-1]["step"] == progress.step:
+        progress.curve[-1]["metric"] = metric
+    elif progress.counted:
+        _log(progress, recipe.rate_at(progress.step - 1, progress.seconds))
+        progress.curve[-1]["metric"] = metric
+    yield Measured(stage, progress.step, recipe.steps, metric, progress.best)
+
+
+class _Clock:
+    """Seconds of a run, over all its parts, the same in every process."""
+
+    def __init__(self, before: float, team: Team) -> None:
+        self._begun = time.monotonic() - before
+        self._team = team
+
+    def read(self) -> float:
+        return self._team.agreed(time.monotonic() - self._begun)
+
+
+class _Keeper:
+    """Saves a run's state from time to time."""
+
+    def __init__(self, state: TrainingState, keeping: Keeping | None, seconds: float) -> None:
+        self._state, self._keeping, self._seconds = state, keeping, seconds
+        self._last = self._now()
+        self._when = time.monotonic()
+
+    def save_if_due(self) -> None:
+        if time.monotonic() - self._when >= self._seconds:
+            self.save()
+
+    def save(self) -> None:
+        if self._keeping is not None and self._now() != self._last:
+            self._state.save(self._keeping.path, self._keeping.header)
+            self._last = self._now()
+        self._when = time.monotonic()
+
+    def _now(self) -> tuple[int, int]:
+        return self._state.progress.step, self._state.progress.validated
 
 
 Tensors = tuple[Tensor, ...] | list[Tensor]

@@ -1,0 +1,124 @@
+"""Networks that predict noise: one use of the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .diffusion.steps import add_noise
+from .events import CancelToken, Step
+from .training import averaged_network, train
+from .training_recipe import Recipe
+from .training_team import Team
+
+SMALL_WORK = 2e9
+"""Multiply-adds of a step below which one thread is as fast as several, and does not
+stall when another program takes a core: threads that wait for each other spin."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long and how to train.
+
+    Attributes
+    ----------
+    steps : int
+        Gradient steps.
+    batch : int
+        Samples a step.
+    rate : float
+        Adam's learning rate at the start.
+    decay : bool
+        Whether the rate falls linearly to zero over `steps`.
+    average : float
+        Decay of the exponential moving average of the weights, warmed up.
+    """
+
+    steps: int
+    batch: int
+    rate: float
+    decay: bool
+    average: float
+
+
+def train_noise_predictor(
+    network: nn.Module,
+    sample: Callable[[int, torch.Generator], Tensor],
+    abar: np.ndarray,
+    budget: Budget,
+    *,
+    threads: int | None = None,
+    stage: str,
+    generator: torch.Generator,
+    device: torch.device,
+    dtype: torch.dtype,
+    cancel: CancelToken,
+) -> Generator[Step, None, nn.Module]:
+    """Train `network` to predict the noise in noisy samples (plain mean squared error).
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Called with a noisy batch and the times (n,).
+    sample : callable
+        Gives a clean batch (n, ...) in [-1, 1], on the CPU or the device.
+    abar : numpy.ndarray, shape (times + 1,)
+        Schedule table; ``abar[t + 1]`` belongs to time t.
+    budget : Budget
+    threads : int, optional
+        CPU threads of a step, where fewer than torch's own setting serve better.
+    stage : str
+        Name of the stage in the events.
+    generator : torch.Generator
+        On the CPU: samples, times and noise are drawn from it, so that a seed
+        means the same on every device.
+
+    Returns
+    -------
+    torch.nn.Module
+        The averaged network, in evaluation mode.
+
+    Yields
+    ------
+    Step
+        With the loss of that step.
+    """
+    table = torch.as_tensor(abar[1:]).to(device, dtype)
+
+    def loss(model: nn.Module, source: torch.Generator) -> Tensor:
+        clean = sample(budget.batch, source).to(device, dtype)
+        times = torch.randint(len(table), (len(clean),), generator=source)
+        noise = torch.randn(clean.shape, generator=source, dtype=dtype).to(device)
+        times = times.to(device)
+        level = table[times].reshape(-1, *[1] * (clean.ndim - 1))
+        return nn.functional.mse_loss(model(add_noise(clean, noise, level), times), noise)
+
+    recipe = Recipe(
+        steps=budget.steps,
+        rate=budget.rate,
+        schedule="linear" if budget.decay else "constant",
+        average=budget.average,
+    )
+    run = train(
+        network,
+        loss,
+        recipe,
+        stage=stage,
+        generator=generator,
+        cancel=cancel,
+        team=Team(device),
+        threads=threads,
+    )
+    try:
+        while True:
+            event = next(run)
+            if isinstance(event, Step):  # nothing else comes without a validation
+                yield event
+    except StopIteration as stop:
+        return averaged_network(stop.value)
+    finally:
+        run.close()
