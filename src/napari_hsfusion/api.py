@@ -16,6 +16,7 @@ from ._provenance import verify
 from ._regions import RegionSpectrum, pixel_spectrum, region_spectrum
 from ._script import as_script
 from ._simulate import SimulatedPair, simulate
+from ._train import iter_train, train
 from .io import open_cube, save_cube
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "expected_cost",
     "fuse",
     "iter_fuse",
+    "iter_train",
     "methods",
     "open_cube",
     "pixel_spectrum",
@@ -39,6 +41,7 @@ __all__ = [
     "region_spectrum",
     "save_cube",
     "simulate",
+    "train",
     "verify",
 ]
 

@@ -130,6 +130,21 @@ class Crops:
         own = seeds[rank * count : (rank + 1) * count]
         return stack([self._crop(torch.Generator().manual_seed(seed), device) for seed in own])
 
+    def whole(self, index: int) -> Batch:
+        """Give a whole scene as a batch of one; noise, if any, is the same every time.
+
+        Parameters
+        ----------
+        index : int
+            Of the scene, without missing values.
+        """
+        scene = self.scenes[index]
+        _, rows, columns = scene.shape
+        window = Window.of(scene, (0, rows), (0, columns), 0)
+        clean = torch.from_numpy(window.read(scene))
+        generator = torch.Generator().manual_seed(index)
+        return self._degraded(clean, window, (rows, columns), index, 0, generator, None)
+
     def _crop(self, generator: torch.Generator, device: torch.device | None) -> Batch:
         for _ in range(_ATTEMPTS):
             place = torch.rand((), generator=generator, dtype=torch.float64)
@@ -143,7 +158,8 @@ class Crops:
             window = Window.around(scene, top, left, self.patch, self._margin)
             clean = torch.from_numpy(window.read(scene))
             if bool(torch.isfinite(clean).all()):
-                return self._degraded(clean, window, index, turn, generator, device)
+                size = (self.patch, self.patch)
+                return self._degraded(clean, window, size, index, turn, generator, device)
         raise CubeError(
             f"no crop of {self.patch} x {self.patch} pixels without missing values was found in "
             f"{_ATTEMPTS} attempts; give a smaller patch, or scenes with fewer gaps"
@@ -153,6 +169,7 @@ class Crops:
         self,
         clean: Tensor,
         window: Window,
+        size: tuple[int, int],
         index: int,
         turn: int,
         generator: torch.Generator,
@@ -161,8 +178,8 @@ class Crops:
         figures = self._figures_of(index)
         clean = _turned(clean.to(device), turn)
         y, x = _turned_offset(window, turn)
-        rows = slice(y, y + self.patch)
-        columns = slice(x, x + self.patch)
+        rows = slice(y, y + size[0])
+        columns = slice(x, x + size[1])
         s = self.sensors.ratio
         with torch.autocast(clean.device.type, enabled=False):
             spatial = self.operator(clean.shape[-2:])

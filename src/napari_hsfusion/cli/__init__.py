@@ -17,6 +17,7 @@ from ._napari import napari
 from ._report import evaluate, info, methods
 from ._script import script
 from ._simulate import simulate
+from ._train import train
 
 __all__ = ["app", "main"]
 
@@ -46,7 +47,7 @@ def _root(
     """Fuse a low-resolution hyperspectral image with a high-resolution multispectral one."""
 
 
-for _command in (info, demo, simulate, fuse, evaluate, assess, methods, script, napari):
+for _command in (info, demo, simulate, fuse, train, evaluate, assess, methods, script, napari):
     app.command()(_command)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import nn
 from ..errors import WeightsError, WriteError
 
 _FORMAT = 1
+_BINARY = getattr(os, "O_BINARY", 0)
 
 
 def save_networks(
@@ -35,9 +36,9 @@ def save_networks(
         folder.mkdir(parents=True, exist_ok=True)
         for name, network in networks.items():
             state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-            _replace(folder / f"{name}.safetensors", safetensors.torch.save(state))
+            replace_file(folder / f"{name}.safetensors", safetensors.torch.save(state))
         text = json.dumps({"format": _FORMAT, **header}, indent=2, sort_keys=True)
-        _replace(folder / "networks.json", text.encode())
+        replace_file(folder / "networks.json", text.encode())
     except OSError as error:
         raise WriteError(f"networks cannot be saved in {folder}: {error}") from error
 
@@ -52,7 +53,7 @@ def prepare_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / ".probe", b"")
+        replace_file(folder / ".probe", b"")
         (folder / ".probe").unlink()
     except OSError as error:
         raise WriteError(f"networks cannot be saved in {folder}: {error}") from error
@@ -99,14 +100,22 @@ def load_network(folder: Path, name: str, network: nn.Module) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def _replace(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all; whatever stood there before still does.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
+        handle = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _BINARY, 0o666)
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(name, path)
+        os.replace(partial, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise

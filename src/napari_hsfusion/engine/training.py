@@ -75,6 +75,7 @@ def train(
     threads: int | None = None,
     keeping: Keeping | None = None,
     validate: Validation | None = None,
+    progress: Progress | None = None,
 ) -> Generator[Step | Measured | Preview, None, TrainingState]:
     """Minimise a loss by Adam.
 
@@ -100,6 +101,8 @@ def train(
         the run is cancelled or closed.
     validate : callable, optional
         See :data:`Validation`.
+    progress : Progress, optional
+        Filled as the run goes on, for whoever wants to read it.
 
     Returns
     -------
@@ -125,7 +128,8 @@ def train(
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, fused=device.type == "cuda")
     averaged = AveragedModel(network, multi_avg_fn=_warm_average(recipe.average))
     scaler = GradScaler(device.type, enabled=recipe.precision == "float16")
-    state = TrainingState(network, averaged, optimiser, scaler, generator)
+    progress = Progress() if progress is None else progress
+    state = TrainingState(network, averaged, optimiser, scaler, generator, progress)
     if keeping is not None and keeping.resume:
         state.load(keeping.path)
     keeper = _Keeper(state, keeping if team.leads else None, recipe.save_seconds)
@@ -134,7 +138,6 @@ def train(
     clock = _Clock(state.progress.seconds, team)
     try:
         while True:
-            progress = state.progress
             progress.seconds = clock.read()
             ended = _ended(progress, recipe)
             if _due(progress, recipe, ended) and (validate is not None):

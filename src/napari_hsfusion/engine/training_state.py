@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import TrainingError, WeightsError, WriteError
-from .checkpoint import _replace
+from .checkpoint import replace_file
 
 _KEY = "hsfusion"
 _KIND = "training state 1"
@@ -127,7 +127,7 @@ class TrainingState:
         content = safetensors.torch.save(tensors, {_KEY: json.dumps(document)})
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(path, content)
+            replace_file(path, content)
         except OSError as error:
             raise WriteError(f"{path}: the training state cannot be saved: {error}") from error
 
@@ -152,7 +152,7 @@ class TrainingState:
             self.optimiser.load_state_dict(known)
             self.generator.set_state(tensors["generator"])
             self.scaler.load_state_dict(document["scaler"])
-            self.progress = Progress(**document["progress"])
+            self.progress.__dict__.update(Progress(**document["progress"]).__dict__)
         except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
             raise WeightsError(f"{path}: not the state of this training run: {error}") from error
         except safetensors.SafetensorError as error:

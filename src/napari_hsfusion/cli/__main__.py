@@ -1,0 +1,5 @@
+"""``python -m napari_hsfusion.cli``."""
+
+from . import main
+
+main()
