@@ -239,6 +239,7 @@ class NormalEquations:
         self.basis = basis
         self.precision = precision
         self.membership = membership
+        self._classes = None if membership is None else _Classes.of(membership)
         project = basis @ problem.response.T
         self.gram_x = basis @ basis.T / problem.sigma_x**2
         self.gram_y = project @ project.T / problem.sigma_y**2
@@ -318,7 +319,34 @@ class NormalEquations:
     def _pointwise(self, matrices: Tensor, image: Tensor) -> Tensor:
         if self.membership is None:
             return torch.tensordot(matrices[0], image, dims=1)
+        if self._classes is not None:
+            return self._classes.multiply(matrices, image)
         out = torch.zeros_like(image)
         for matrix, weight in zip(matrices, self.membership, strict=True):
             out += torch.tensordot(matrix, image, dims=1) * weight
         return out
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """Pixels by their class, where every pixel has one: a matrix then meets its own alone."""
+
+    order: Tensor
+    back: Tensor
+    counts: list[int]
+
+    @classmethod
+    def of(cls, membership: Tensor) -> _Classes | None:
+        """Classes of a membership (k, H, W); None where a pixel has several."""
+        label = membership.argmax(0)
+        if not bool((membership.amax(0) == 1).all() and (membership.sum(0) == 1).all()):
+            return None
+        order = label.flatten().argsort(stable=True)
+        counts = torch.bincount(label.flatten(), minlength=len(membership))
+        return cls(order, order.argsort(), counts.tolist())
+
+    def multiply(self, matrices: Tensor, image: Tensor) -> Tensor:
+        """Multiply every pixel of an image (d, H, W) by its class's matrix (k, d, d)."""
+        parts = image.flatten(1).index_select(1, self.order).split(self.counts, 1)
+        done = torch.cat([m @ part for m, part in zip(matrices, parts, strict=True)], 1)
+        return done.index_select(1, self.back).reshape(image.shape)
