@@ -7,7 +7,7 @@ does the margin, and the border continues as the scene's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,45 +15,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .._responses import effective_kernel, psf_note, spatial_operator
+from .._responses import spatial_operator
 from ..engine.diffusion.edges import edge_magnitude, edge_map
 from ..engine.emr.batch import Batch
+from ..engine.events import CancelToken
 from ..engine.operators import SpatialDegradation
-from ..errors import CubeError
-from ..sensors.psf import PSF
+from ..errors import CubeError, ParameterError
 from .scenes import Scene, SceneSet
+from .sensors import Sensors
+from .starts import subspace_start
+from .windows import Window
 
 _ATTEMPTS = 100
-_UP_REACH = 2  # coarse pixels that cubic interpolation looks at, to either side
 _SEEDS = 2**62
-
-
-@dataclass(frozen=True)
-class Sensors:
-    """Two sensors: their ratio, blur, spectral response and noise.
-
-    Attributes
-    ----------
-    ratio : int
-    psf : PSF
-    response : ndarray, shape (c, C)
-    snr : float or None
-        Signal-to-noise ratio of either image, dB; None without noise.
-    """
-
-    ratio: int
-    psf: PSF
-    response: npt.NDArray[np.float64]
-    snr: float | None = None
-
-    def margin(self) -> int:
-        """Fine pixels around a crop that its coarse pixels and their upsampling see."""
-        note = psf_note(self.psf)
-        kernel = effective_kernel(self.psf if isinstance(note, str) else note, self.ratio)
-        reach = 0
-        for first, taps in zip(kernel.first, kernel.weights.shape, strict=True):
-            reach = max(reach, -first, first + taps - self.ratio)
-        return self.ratio * (_UP_REACH + -(-reach // self.ratio))
 
 
 @dataclass(frozen=True)
@@ -77,11 +51,24 @@ class Crops:
         Side of a crop, a multiple of the ratio.
     turns : bool
         Mirror and turn crops by right angles at random.
+    start : {"bicubic", "subspace"}
+        What ``up`` of a batch is: the upsampled LR-HSI, or the closed-form estimate of
+        the pair. That is taken of the whole scene where the scene is kept in memory
+        and no noise is drawn anew for every crop, else of the crop and its margin.
     """
 
     def __init__(
-        self, scenes: SceneSet, sensors: Sensors, *, patch: int, turns: bool = True
+        self,
+        scenes: SceneSet,
+        sensors: Sensors,
+        *,
+        patch: int,
+        turns: bool = True,
+        start: str = "bicubic",
     ) -> None:
+        if start not in ("bicubic", "subspace"):
+            raise ParameterError(f"start: expected bicubic or subspace, got {start!r}")
+        self.start = start
         self.scenes = scenes.scenes
         self.sensors = sensors
         self.patch = patch
@@ -90,13 +77,32 @@ class Crops:
         self._response = torch.from_numpy(np.ascontiguousarray(sensors.response))
         self._operators: dict[tuple[int, int], SpatialDegradation] = {}
         self._figures: dict[int, _Figures] = {}
+        self._starts: dict[int, npt.NDArray[np.float16]] = {}
         pixels = np.array([s.shape[1] * s.shape[2] for s in self.scenes], dtype=np.float64)
         self._upto = torch.from_numpy(np.cumsum(pixels) / pixels.sum())
 
-    def survey(self) -> None:
-        """Measure every scene now rather than when it is first drawn."""
-        for index in range(len(self.scenes)):
+    def survey(self, cancel: CancelToken) -> Iterator[int]:
+        """Measure every scene now rather than when it is first drawn.
+
+        Parameters
+        ----------
+        cancel : CancelToken
+            Looked at before every scene.
+
+        Yields
+        ------
+        int
+            Scenes measured so far.
+        """
+        for index, scene in enumerate(self.scenes):
+            cancel.check()
             self._figures_of(index)
+            kept = scene.stored is not None and self.sensors.snr is None
+            if self.start == "subspace" and kept:
+                whole = self.whole(index).up[0]
+                # rounding is 77 dB below the largest value, far below what is learnt
+                self._starts[index] = whole.numpy().astype(np.float16)
+            yield index + 1
 
     def draw(
         self,
@@ -185,7 +191,7 @@ class Crops:
             spatial = self.operator(clean.shape[-2:])
             coarse = _noisy(spatial.forward(clean), figures.sigma_x, generator)
             msi = _noisy(self._project(clean), figures.sigma_y, generator)
-            up = spatial.upsample(coarse)
+            up = self._started(index, window, turn, coarse, msi, spatial)
             low, high = (
                 torch.tensor([v], device=clean.device) for v in (figures.low, figures.high)
             )
@@ -197,6 +203,24 @@ class Crops:
             msi=msi[None, :, rows, columns],
             edges=edges[None, :, rows, columns],
         )
+
+    def _started(
+        self,
+        index: int,
+        window: Window,
+        turn: int,
+        coarse: Tensor,
+        msi: Tensor,
+        spatial: SpatialDegradation,
+    ) -> Tensor:
+        if self.start == "bicubic":
+            return spatial.upsample(coarse)
+        if index in self._starts:
+            part = self._starts[index][:, slice(*window.rows), slice(*window.columns)]
+            return _turned(torch.from_numpy(part.astype(np.float32)).to(coarse.device), turn)
+        figures = self._figures_of(index)
+        sigmas = figures.sigma_x, figures.sigma_y
+        return subspace_start(coarse, msi, spatial, self.sensors, sigmas)
 
     def operator(self, shape: torch.Size | tuple[int, int]) -> SpatialDegradation:
         """Blur and decimation of images of one size; built once."""
@@ -243,50 +267,6 @@ class Crops:
                 values = of(clean).double()
                 total, count = total + float(values.sum()), count + values.numel()
         return total / count if count else 0.0
-
-
-@dataclass(frozen=True)
-class Window:
-    """A crop within its scene, and the part that is read for it.
-
-    Attributes
-    ----------
-    rows, columns : (int, int)
-        First pixel that is read, and the one after the last.
-    before, after : (int, int)
-        Margin above and left of the crop, below and right of it.
-    """
-
-    rows: tuple[int, int]
-    columns: tuple[int, int]
-    before: tuple[int, int]
-    after: tuple[int, int]
-
-    @classmethod
-    def around(cls, scene: Scene, top: int, left: int, side: int, margin: int) -> Window:
-        """Window of a square crop; the margin ends at the scene's border."""
-        return cls.of(scene, (top, top + side), (left, left + side), margin)
-
-    @classmethod
-    def of(
-        cls, scene: Scene, rows: tuple[int, int], columns: tuple[int, int], margin: int
-    ) -> Window:
-        """Window of any crop."""
-        _, height, width = scene.shape
-        first = max(0, rows[0] - margin), max(0, columns[0] - margin)
-        last = min(height, rows[1] + margin), min(width, columns[1] + margin)
-        return cls(
-            (first[0], last[0]),
-            (first[1], last[1]),
-            (rows[0] - first[0], columns[0] - first[1]),
-            (last[0] - rows[1], last[1] - columns[1]),
-        )
-
-    def read(self, scene: Scene) -> npt.NDArray[np.float32]:
-        """Values (C, rows, columns) divided by the scene's span."""
-        values = scene.window(self.rows, self.columns)
-        values /= np.float32(scene.span)
-        return values
 
 
 def stack(batches: list[Batch]) -> Batch:

@@ -15,7 +15,7 @@ from .._responses import cube_response, psf_note
 from .._train import Trained
 from ..engine.device import describe_device, release, resolve_device
 from ..engine.emr.model import EmrModel
-from ..engine.emr.weights import check_fit, load_weights, read_weights_header, save_weights
+from ..engine.emr.weights import METHOD, check_fit, load_weights, read_weights_header, save_weights
 from ..engine.events import CancelToken, Measured, Preview, Started, Step
 from ..engine.methods.base import versions
 from ..engine.training import Keeping
@@ -28,17 +28,18 @@ from ..figures import save_png
 from ..params.training import TrainingParams
 from ..sensors.psf import parse_psf
 from ..sensors.srf import Response
-from .crops import Crops, Sensors
+from .crops import Crops
 from .design import check_method, make_config, make_model
 from .files import RunFiles, check_same_run
 from .log import Log, curve_figure
 from .scenes import SceneSet, open_scenes
+from .sensors import Sensors
 from .trial import Trial
 
 if TYPE_CHECKING:
     from .._train import TrainEvent
 
-READ, TRAIN = "read scenes", "train"
+READ, SURVEY, TRAIN = "read scenes", "measure scenes", "train"
 """Stages of a run; the trials in between are a third."""
 
 _SEEDS = 2**62
@@ -91,8 +92,11 @@ def training_events(
         raise ParameterError("give either init or a design, not both: weights have their own")
     going_on = files.prepare(resume=resume, overwrite=overwrite)
     team.wait()
-    yield Started(method, {READ: 1, TRAIN: values.steps})
+    yield Started(method, {READ: 1, SURVEY: 1, TRAIN: values.steps})
     known = {} if started is None else started[1]
+    wanted = design if started is None else started[0].config.to_record()
+    # closed-form starts are kept beside the scenes
+    share = 0.5 if wanted.get("start") == "subspace" else 1.0
     scenes = yield from _read(
         data,
         cancel,
@@ -100,7 +104,7 @@ def training_events(
         patch=values.patch,
         bands=known.get("bands"),
         wavelength=known.get("wavelengths"),
-        memory=values.memory * 1e6,
+        memory=share * values.memory * 1e6,
     )
     sensors, response = _sensors(scenes, scale, psf, srf, values.snr)
     if started is None:
@@ -131,9 +135,11 @@ def training_events(
             device=team.device,
             seed=seed,
             cancel=cancel,
+            start=model.config.start,
         )
-    crops = Crops(scenes, sensors, patch=values.patch, turns=values.turns)
-    crops.survey()
+    crops = Crops(scenes, sensors, patch=values.patch, turns=values.turns, start=model.config.start)
+    for index in crops.survey(cancel):
+        yield Step(SURVEY, index, len(scenes.scenes))
     run = _Run(
         files=files,
         values=values,
@@ -298,6 +304,8 @@ class _Run:
 
     def _header(self, progress: Progress, figures: Mapping[str, float]) -> dict[str, Any]:
         return {
+            "method": METHOD,
+            "config": self.model.config.to_record(),
             **self.about,
             "parameters": self.values.to_record(),
             "figures": dict(figures),

@@ -16,8 +16,9 @@ from ..engine.events import CancelToken, Preview, Step
 from ..engine.training_state import Progress
 from ..errors import CubeError
 from ..metrics import psnr
-from .crops import Crops, Sensors
+from .crops import Crops
 from .scenes import Scene, SceneSet, Skipped
+from .sensors import Sensors
 
 STAGE = "validate"
 
@@ -55,6 +56,8 @@ class Trial:
         Of the sampling; every trial draws the same noise.
     cancel : CancelToken
         Looked at before every scene.
+    start : {"bicubic", "subspace"}
+        As :class:`~.crops.Crops` takes it.
     """
 
     metric = "PSNR (dB)"
@@ -68,6 +71,7 @@ class Trial:
         device: torch.device,
         seed: int,
         cancel: CancelToken,
+        start: str = "bicubic",
     ) -> None:
         self._device, self._seed, self._cancel = device, seed, cancel
         self.cases: list[Case] = []
@@ -78,13 +82,14 @@ class Trial:
             except CubeError as error:
                 skipped.append(Skipped(scene.name, str(error)))
                 continue
-            whole = Crops(SceneSet((part,), ()), sensors, patch=min(part.shape[1:]))
+            whole = Crops(SceneSet((part,), ()), sensors, patch=min(part.shape[1:]), start=start)
             self.cases.append(Case(scene.name, whole.whole(0), part.span))
         if not self.cases:
             listed = "; ".join(f"{s.name}: {s.reason}" for s in skipped)
             raise CubeError(f"validation data: expected a scene without gaps, got none ({listed})")
         self.skipped = tuple(skipped)
         self.figures: dict[str, float] = {}
+        self.start = start
         self.baseline = float(np.mean([_score(c.batch, c.batch.up) for c in self.cases]))
 
     def __call__(
@@ -112,12 +117,12 @@ class Trial:
         return float(np.mean(list(figures.values())))
 
     def record(self) -> dict[str, Any]:
-        """JSON-able: what the scenes are and what interpolation alone gives."""
+        """JSON-able: what the scenes are and what the network starts from."""
         return {
             "metric": self.metric,
             "scenes": [case.name for case in self.cases],
             "shape": list(self.cases[0].batch.clean.shape[1:]),
-            "bicubic": self.baseline,
+            self.start: self.baseline,
             "skipped": [[s.name, s.reason] for s in self.skipped],
         }
 

@@ -128,7 +128,8 @@ def train(
         return
     tried = record["validation"]
     scored = "" if tried is None else f", {tried['metric']} {record['metric']:.2f}"
-    scored += "" if tried is None else f" (interpolation {tried['bicubic']:.2f})"
+    start = record["config"]["start"]
+    scored += "" if tried is None else f" (start, {start}: {tried[start]:.2f})"
     peak = f"; at most {memory(used['peak_rss_bytes'])} of memory" if used else ""
     say(
         f"{trained.path}: {record['steps']} steps on {len(record['scenes'])} scenes in "

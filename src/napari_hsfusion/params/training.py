@@ -91,7 +91,8 @@ class TrainingParams(Params):
     )
     memory: float = param(
         1000.0,
-        "Scenes that are kept in memory, at most; others are read window by window.",
+        "Scenes, with what a network starts from in them, that are kept in memory at most; others "
+        "are read window by window.",
         low=0,
         high=1e7,
         unit="MB",
