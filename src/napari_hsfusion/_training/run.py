@@ -166,6 +166,7 @@ def training_events(
         return (yield from run.events(going_on))
     finally:
         release(team.device)
+        team.close()
 
 
 @dataclass

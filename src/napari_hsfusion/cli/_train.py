@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -26,6 +25,7 @@ from ._console import (
     reporting,
     say,
 )
+from ._processes import run_together
 from ._report import JsonOption
 
 if TYPE_CHECKING:
@@ -91,9 +91,8 @@ def train(
     """Train a network on reference cubes, degraded as two sensors would see them."""
     from ..engine.training_team import launched_together
 
-    together = launched_together()
-    if processes > 1 and together == 1:
-        raise typer.Exit(_launched(processes, device))
+    if processes > 1 and launched_together() == 1:
+        raise typer.Exit(run_together(processes, sys.argv[1:], device))
     changes: dict[str, Any] = dict(parse_settings(settings or []))
     for name, value in (("steps", steps), ("minutes", None if hours is None else 60 * hours)):
         if value is not None:
@@ -194,19 +193,3 @@ def _stopping(token: CancelToken) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _launched(processes: int, device: str) -> int:
-    """Run this very command in several processes; their exit code."""
-    from importlib.util import find_spec
-
-    from ..errors import DeviceError
-
-    if find_spec("accelerate") is None:
-        raise DeviceError("--processes needs accelerate: install napari-hsfusion[train]")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes"]
-    command += [str(processes), "--num_machines", "1", "--mixed_precision", "no"]
-    command += ["--dynamo_backend", "no", "--main_process_port", "0"]
-    command += ["--cpu"] if device == "cpu" else ["--multi_gpu"]
-    command += ["-m", "napari_hsfusion.cli", *sys.argv[1:]]
-    return subprocess.run(command, check=False).returncode

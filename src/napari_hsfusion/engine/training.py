@@ -135,7 +135,7 @@ def train(
     keeper = _Keeper(state, keeping if team.leads else None, recipe.save_seconds)
     objective = team.joined(_Objective(network, loss))
     pending: list[Tensor] = []
-    clock = _Clock(state.progress.seconds, team)
+    clock = _Clock(progress.seconds, team, cancel)
     try:
         while True:
             progress.seconds = clock.read()
@@ -146,19 +146,20 @@ def train(
                 ended = _ended(progress, recipe)
                 keeper.save()
             if ended:
+                if progress.counted:
+                    _log(progress, optimiser.param_groups[0]["lr"])
                 break
             keeper.save_if_due()
-            cancel.check()
             rate = recipe.rate_at(progress.step, progress.seconds)
             optimiser.param_groups[0]["lr"] = rate
             with limited_threads(threads):
                 value = _step(state, objective, recipe, device)
             progress.step += 1
             pending.append(value)
-            last = progress.step == recipe.steps
-            if last or device.type == "cpu" or progress.step % _LOOK == 0:
+            row = progress.step == recipe.steps or progress.step % recipe.log_every == 0
+            if row or device.type == "cpu" or progress.step % _LOOK == 0:
                 seen = _settled(progress, pending)
-                if progress.step % recipe.log_every == 0 or last:
+                if row:
                     _log(progress, rate)
                 yield Step(stage, progress.step, recipe.steps, seen)
             else:
@@ -268,14 +269,25 @@ def _validated(
 
 
 class _Clock:
-    """Seconds of a run, over all its parts, the same in every process."""
+    """Seconds of a run, over all its parts; the first process tells them to the others.
 
-    def __init__(self, before: float, team: Team) -> None:
+    It tells in the same breath whether the run was cancelled, so that all end alike.
+    """
+
+    def __init__(self, before: float, team: Team, cancel: CancelToken) -> None:
         self._begun = time.monotonic() - before
-        self._team = team
+        self._team, self._cancel = team, cancel
 
     def read(self) -> float:
-        return self._team.agreed(time.monotonic() - self._begun)
+        """Seconds so far; Cancelled is raised if the run was."""
+        told = self._team.agreed(-1.0 if self._cancel.cancelled else self._seconds())
+        if told < 0:
+            self._cancel.cancel()
+            self._cancel.check()
+        return told
+
+    def _seconds(self) -> float:
+        return max(0.0, time.monotonic() - self._begun)
 
 
 class _Keeper:

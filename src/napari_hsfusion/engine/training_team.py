@@ -47,6 +47,9 @@ class Team:
     def wait(self) -> None:
         """Wait for the others."""
 
+    def close(self) -> None:
+        """Part from the others."""
+
 
 class AcceleratedTeam(Team):
     """Processes that were launched together, by ``accelerate launch`` or ``torchrun``.
@@ -89,6 +92,10 @@ class AcceleratedTeam(Team):
     def wait(self) -> None:
         """Wait for the others."""
         self._accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """Part from the others."""
+        self._accelerator.end_training()
 
 
 def launched_together() -> int:
