@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ READ, SURVEY, TRAIN = "read scenes", "measure scenes", "train"
 """Stages of a run; the trials in between are a third."""
 
 _SEEDS = 2**62
+_DRAW_SECONDS = 60.0
 
 
 def training_events(
@@ -183,6 +185,7 @@ class _Run:
     seed: int
     about: dict[str, Any]
     _tried: Any = None
+    _drawn: float = field(default_factory=time.monotonic)
 
     def events(self, going_on: bool) -> Generator[TrainEvent, None, Trained]:
         wanted = {
@@ -225,7 +228,7 @@ class _Run:
             state: TrainingState = stop.value
         finally:
             steps.close()
-        self._report(log, progress)
+        self._report(log, progress, last=True)
         header = self._header(progress, figures)
         self.model.load_state_dict(state.best or state.averaged.module.state_dict())
         self._save(self.model, header)
@@ -293,15 +296,17 @@ class _Run:
         allowed = int(event.index * 60.0 * minutes / progress.seconds)
         return replace(event, total=max(event.index, min(event.total, allowed)))
 
-    def _report(self, log: Log | None, progress: Progress) -> None:
+    def _report(self, log: Log | None, progress: Progress, *, last: bool = False) -> None:
+        """Complete the log; the curve is drawn now and then, and at the end."""
         if log is None:
             return
         log.append(progress.curve)
-        if progress.curve:
+        now = time.monotonic()
+        if progress.curve and (last or now - self._drawn >= _DRAW_SECONDS):
+            self._drawn = now
             title = f"{self.files.weights.name}: {len(self.crops.scenes)} scenes"
-            save_png(
-                curve_figure(progress.curve, metric=Trial.metric, title=title), self.files.curve
-            )
+            figure = curve_figure(progress.curve, metric=Trial.metric, title=title)
+            save_png(figure, self.files.curve)
 
     def _header(self, progress: Progress, figures: Mapping[str, float]) -> dict[str, Any]:
         return {
