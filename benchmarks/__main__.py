@@ -47,26 +47,29 @@ def accuracy(
 @app.command()
 def window(
     out: Annotated[Path, typer.Option("--out", "-o", help="JSON file of the results.")],
-    size: Annotated[int, typer.Option(min=32, help="Side of the scene in pixels.")] = 128,
-    bands: Annotated[int, typer.Option(min=4)] = 60,
+    size: Annotated[int, typer.Option(min=32, help="Side of the scene in pixels.")] = 96,
+    bands: Annotated[int, typer.Option(min=4)] = 102,
     repeats: Annotated[int, typer.Option(min=1)] = 5,
 ) -> None:
     """What a napari window costs a fusion, and a fusion a window; needs a display."""
     from .window import measure, write
 
+    short = {"spatial_steps": 100, "levels": 40}
     published = {"sampler": "published", "spatial_steps": 30, "spectral_steps": 30, "T": 60}
     rows = []
-    for watch, settings in (
-        ("composite", {}),
-        ("band", {}),
-        ("coefficients", {}),
-        ("composite", {**published, "gradient": "x0"}),
+    for side, count, watch, settings in (
+        (64, 20, "composite", short),
+        (size, bands, "composite", {}),
+        (size, bands, "composite", short),
+        (size, bands, "band", short),
+        (size, bands, "coefficients", short),
+        (size, bands, "composite", published),
     ):
-        row = measure(size, bands, repeats, watch, settings)
+        row = measure(side, count, repeats, watch, settings)
         rows.append(row)
         shares = ", ".join(f"{stage} {ratio:.3f}" for stage, ratio in row["ratio"].items())
         typer.echo(
-            f"| {watch} | {settings.get('sampler', 'proximal')} | in the window against alone: "
+            f"| {count}×{side}×{side} | {watch} | {settings} | in the window against alone: "
             f"{shares} | longest gap {max(row['longest_gap_ms']):.0f} ms |"
         )
         write(out, rows)

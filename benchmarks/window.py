@@ -1,7 +1,8 @@
 """What a window costs a fusion, and a fusion a window; both in one process, turn by turn.
 
 The same run is drained without a window's loop, and by the Fuse form's worker while the
-window draws what is watched. Times are taken where the engine's events are made.
+window, which is on the screen, draws what is watched. Times are taken where the engine's
+events are made. How long the window does not answer is measured in runs of their own.
 """
 
 from __future__ import annotations
@@ -57,19 +58,20 @@ class Clock:
             times = self.steps.get(stage, [])
             if len(times) > 1:
                 out[name] = times[-1] - times[0]
-        return out
+        return {name: round(seconds, 4) for name, seconds in out.items()}
 
 
 def measure(size: int, bands: int, repeats: int, watch: str, settings: dict[str, Any]) -> dict:
-    """Run by turns; see the module.
+    """Run by turns, after one run of each kind that does not count; see the module.
 
     Returns
     -------
     dict
         ``alone`` and ``window``: seconds of every repeat by stage; ``ratio``: median
-        over median; ``longest_gap_ms``: longest time without an answer from the
-        window's loop, from the first event of a run to its result; ``start_ms``: that
-        of the press of Run, when napari adds two layers.
+        over median; ``previews``: pictures drawn in every run in the window;
+        ``start_ms``: how long the press of Run takes, when napari adds two layers;
+        ``longest_gap_ms``: of two more runs, the longest time without an answer from
+        the window's loop, from the first event to the result.
     """
     import torch
 
@@ -79,44 +81,56 @@ def measure(size: int, bands: int, repeats: int, watch: str, settings: dict[str,
 
     pair = api.simulate(demo_scene(size, bands), 4, "bicubic", SRF, 35.0, 0)
     clock = Clock(api.iter_fuse)
-    threads = read_settings().threads
-    form, app = _open(pair, watch, settings)
-    out: dict[str, Any] = {"alone": [], "window": [], "longest_gap_ms": [], "start_ms": []}
+    chosen = read_settings()
+    form = _open(pair, watch, settings)
+    out: dict[str, list[Any]] = {
+        name: [] for name in ("alone", "window", "previews", "start_ms", "longest_gap_ms")
+    }
+
+    def alone() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(chosen.threads)
+        for _event in clock(pair.lr_hsi, pair.hr_msi, params=settings):
+            pass
+        torch.set_num_threads(before)
+
     api.iter_fuse = clock  # type: ignore[assignment]
-    before = torch.get_num_threads()
     try:
+        alone()
+        _run_in_window(form)
         for _ in range(repeats):
-            torch.set_num_threads(threads)
-            for _event in clock(pair.lr_hsi, pair.hr_msi, params=settings):
-                pass
-            torch.set_num_threads(before)
+            alone()
             out["alone"].append(clock.seconds())
-            gaps = _run_in_window(form, app)
+            start, previews, _ = _run_in_window(form)
             out["window"].append(clock.seconds())
-            out["start_ms"].append(gaps[0])
-            out["longest_gap_ms"].append(gaps[1])
+            out["start_ms"].append(start)
+            out["previews"].append(previews)
+        for _ in range(2):
+            out["longest_gap_ms"].append(_run_in_window(form, 10)[2])
     finally:
         api.iter_fuse = clock._iter_fuse  # type: ignore[assignment]
         form._viewer.close()
-    out["ratio"] = {
-        stage: median(r[stage] for r in out["window"]) / median(r[stage] for r in out["alone"])
-        for stage in out["alone"][0]
-    }
     from napari_hsfusion.engine.methods.base import versions
 
     return {
         "shape": [bands, size, size],
         "watch": watch,
+        "previews_per_second": chosen.previews_per_second,
         "settings": settings,
-        "threads": threads,
+        "threads": chosen.threads,
         "versions": versions(),
+        "ratio": {
+            stage: round(
+                median(r[stage] for r in out["window"]) / median(r[stage] for r in out["alone"]), 3
+            )
+            for stage in out["alone"][0]
+        },
         **out,
     }
 
 
-def _open(pair: Any, watch: str, settings: dict[str, Any]) -> tuple[Any, Any]:
+def _open(pair: Any, watch: str, settings: dict[str, Any]) -> Any:
     import napari
-    from qtpy.QtWidgets import QApplication
 
     from napari_hsfusion._layers import band_layer, composite_layer
     from napari_hsfusion._qt.fuse import FuseWidget
@@ -130,42 +144,52 @@ def _open(pair: Any, watch: str, settings: dict[str, Any]) -> tuple[Any, Any]:
     for name, value in settings.items():
         form.params.set_value(name, value)
     form.watch.value = watch
-    app = QApplication.instance()
-    _loop(app, 1.0)
-    return form, app
+    _loop(1.0)
+    return form
 
 
-def _run_in_window(form: Any, app: Any) -> tuple[float, float]:
+def _run_in_window(form: Any, interval: int | None = None) -> tuple[float, int, float]:
+    """Press Run, wait in Qt's own loop for the end, and take the result away again.
+
+    Returns the milliseconds of the press, the pictures drawn, and the longest gap between
+    ticks of a timer of so many milliseconds, where one is wanted.
+    """
     from qtpy.QtCore import QEventLoop, Qt, QTimer
 
+    from napari_hsfusion._qt.fusing import Snapshot
+
     ticks: list[float] = []
-    timer = QTimer()
-    timer.setTimerType(Qt.TimerType.PreciseTimer)
-    timer.setInterval(20)
-    timer.timeout.connect(lambda: ticks.append(time.perf_counter()))
+    pictures: list[int] = []
+    loop, timer = QEventLoop(), QTimer()
     pressed = time.perf_counter()
-    form.run()
-    app.processEvents()
+    job = form.run()
     start = time.perf_counter() - pressed
-    timer.start()
-    while form.running:
-        app.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
+    worker = job._worker
+    worker.yielded.connect(lambda event: pictures.append(1) if isinstance(event, Snapshot) else 0)
+    worker.finished.connect(loop.quit)
+    if interval is not None:
+        timer.setTimerType(Qt.TimerType.PreciseTimer)
+        timer.timeout.connect(lambda: ticks.append(time.perf_counter()))
+        worker.yielded.connect(lambda _: None if timer.isActive() else timer.start(interval))
+    loop.exec()
     timer.stop()
-    if form.job.state.value != "finished":
-        raise RuntimeError(f"the run in the window ended as {form.job.state.value}")
-    _loop(app, 0.3)
+    if job.state.value != "finished":
+        raise RuntimeError(f"the run in the window ended as {job.state.value}")
+    _loop(0.3)
     viewer = form._viewer
     for layer in list(viewer.layers)[2:]:
         viewer.layers.remove(layer)
-    _loop(app, 0.5)
-    return round(start * 1e3, 1), round(float(np.diff(ticks).max()) * 1e3, 1)
+    _loop(0.5)
+    longest = float(np.diff(ticks).max()) * 1e3 if len(ticks) > 1 else 0.0
+    return round(start * 1e3, 1), len(pictures), round(longest, 1)
 
 
-def _loop(app: Any, seconds: float) -> None:
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        app.processEvents()
-        time.sleep(0.002)
+def _loop(seconds: float) -> None:
+    from qtpy.QtCore import QEventLoop, QTimer
+
+    loop = QEventLoop()
+    QTimer.singleShot(int(seconds * 1000), loop.quit)
+    loop.exec()
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:

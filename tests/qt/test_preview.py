@@ -11,7 +11,17 @@ pytest.importorskip("napari", reason="napari is not installed (extra 'pyqt6')")
 pytest.importorskip("qtpy", reason="no Qt binding is installed")
 
 from napari_hsfusion._layers import Placement, layer_cube
-from napari_hsfusion._qt.fusing import Begun, Factors, Fused, Look, Pace, Snapshot, mosaic
+from napari_hsfusion._qt.fusing import (
+    Advance,
+    Begun,
+    Factors,
+    Fused,
+    Look,
+    News,
+    Pace,
+    Snapshot,
+    mosaic,
+)
 from napari_hsfusion._qt.preview import FactoredCube, LiveLayers
 from napari_hsfusion.cube import make_cube
 
@@ -108,6 +118,86 @@ def test_pace_lets_through_what_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += 0.01
     assert sum(passed) == 4
     assert passed[0]
+
+
+def test_pace_slows_where_drawing_is_dear_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [10.0]
+    monkeypatch.setattr("napari_hsfusion._qt.fusing.time.perf_counter", lambda: now[0])
+
+    def passed(cost: float) -> int:
+        pace, count = Pace(4.0), 0
+        for _ in range(640):  # ten seconds
+            count += pace.due(cost)
+            now[0] += 1 / 64
+        return count
+
+    assert passed(0.001) == 40
+    assert passed(0.04) * 0.04 <= 0.05 * 10
+    assert passed(60.0) == 5
+    pace = Pace(4.0)
+    assert [pace.due(), pace.due(), pace.due(at_once=True)] == [True, False, True]
+
+
+def test_one_chance_stall_of_the_window_does_not_slow_a_run() -> None:
+    look = Look()
+    look.drawn(0.03)
+    look.drawn(2.0)
+    assert look.drawing == 0.03
+    look.drawn(0.04)
+    look.drawn(0.05)
+    assert look.drawing == 0.04
+
+
+def test_a_step_is_told_with_the_preview_that_follows_it() -> None:
+    import torch
+
+    from napari_hsfusion.engine.events import Preview, Step
+
+    news = News(Look("band"))
+    coefficients, basis = torch.ones(2, 4, 4), torch.ones(2, 3)
+
+    def preview(index: int) -> Preview:
+        return Preview("sample", index, 4, coefficients, basis)
+
+    assert news.step(Step("sample", 1, 4, 0.5))
+    assert news.complete
+    assert news.tell() == Advance("sample", 1, 4, ((1, 0.5),))
+    assert not news.preview(preview(1))
+    assert not news.step(Step("sample", 2, 4, 0.4))
+    assert not news.complete, "a preview comes"
+    assert not news.preview(preview(2))
+    assert not news.step(Step("sample", 3, 4, 0.3))
+    assert not news.preview(preview(3))
+    told = news.tell()
+    assert isinstance(told, Snapshot)
+    assert told.index == 3
+    assert told.at == Advance("sample", 3, 4, ((2, 0.4), (3, 0.3)))
+    assert news.tell() is None
+    assert news.step(Step("sample", 4, 4))
+    assert news.preview(preview(4))
+    told = news.tell()
+    assert isinstance(told, Snapshot)
+    assert told.at == Advance("sample", 4, 4)
+
+
+def test_a_preview_leaves_the_list_of_layers_alone(
+    make_napari_viewer_proxy: Any, factors: Factors
+) -> None:
+    """Any event of a layer has napari draw its list, and with it the whole window, anew."""
+    viewer = make_napari_viewer_proxy()
+    live = LiveLayers(viewer, "fused", SHAPE, PLACE)
+    live.show(shot(factors, "composite", np.zeros((12, 10, 4), np.uint8)))
+    heard: list[str] = []
+    drawn: list[str] = []
+    viewer.layers.events.connect(lambda event: heard.append(event.type))
+    viewer.layers["fused (composite)"].events.set_data.connect(lambda _: drawn.append("set_data"))
+    live.show(shot(factors, "composite", np.full((12, 10, 4), 9, np.uint8)))
+    assert drawn == ["set_data"]
+    assert heard == []
+    viewer.layers["fused"].name = "mine"
+    assert "name" in heard
 
 
 def test_layers_are_drawn_in_place_and_become_the_result(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("napari", reason="napari is not installed (extra 'all')")
@@ -57,6 +58,45 @@ def test_time_left_is_what_was_expected_until_a_rate_is_known(bar: Any) -> None:
     )
     run.advance(Advance("train", 5, 10))
     assert run.text == "train 5/10, 70 s left"
+
+
+def test_the_wheel_of_the_window_turns_with_the_run_and_not_by_itself(
+    make_napari_viewer_proxy: Any, qtbot: Any
+) -> None:
+    """By itself it would have the whole window drawn thirty times a second."""
+    from qtpy.QtGui import QMovie
+    from qtpy.QtWidgets import QApplication, QLabel, QMainWindow, QStatusBar
+
+    make_napari_viewer_proxy(show=True)
+    windows = [w for w in QApplication.topLevelWidgets() if isinstance(w, QMainWindow)]
+    labels = [
+        label
+        for window in windows
+        for bar in window.findChildren(QStatusBar)
+        for label in bar.findChildren(QLabel)
+        if label.movie() is not None
+    ]
+    assert labels, "napari shows its progress in another way now"
+    wheel = labels[-1].movie()
+    run = RunProgress("Fusing")
+    assert labels[-1].isVisible()
+    qtbot.wait(200)
+    frames = [wheel.currentFrameNumber()]
+    qtbot.wait(200)
+    frames.append(wheel.currentFrameNumber())
+    run.begin({"sample": 6}, {})
+    for index in (1, 2, 3):
+        run.advance(Advance("sample", index, 6))
+        frames.append(wheel.currentFrameNumber())
+    assert np.diff(frames).tolist() == [0, 1, 1, 1]
+    another = progress(total=3)
+    assert wheel.state() == QMovie.MovieState.Running, "napari sets it going for any bar"
+    run.advance(Advance("sample", 4, 6))
+    assert wheel.state() == QMovie.MovieState.Paused
+    run.close()
+    assert wheel.state() == QMovie.MovieState.Running, "the bar of somebody else stands still"
+    another.close()
+    qtbot.waitUntil(lambda: not labels[-1].isVisible(), timeout=5000)
 
 
 @pytest.mark.parametrize(

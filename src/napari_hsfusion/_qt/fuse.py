@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import napari.viewer
 from magicgui.widgets import Container, PushButton
 from napari.utils.notifications import show_info, show_warning
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from .. import _layers, api
@@ -17,9 +19,9 @@ from .fuse_form import FuseForm
 from .fusing import Advance, Begun, Fused, Look, Snapshot, fusing
 from .overlay import attach
 from .preview import LiveLayers
-from .progress import RunProgress
-from .rows import fill_dock, scrolled, sentence
-from .run_view import RunView
+from .progress import RunProgress, settle_layouts
+from .rows import fill_dock, scrolled
+from .run_view import RunView, Saying
 from .settings import read_settings
 from .simulating import with_layer
 from .worker import Job, JobError, JobState, run_job
@@ -87,7 +89,7 @@ class FuseWidget(Container):
 
     def _arrange(self) -> None:
         self.view = RunView(self._viewer)
-        self.summary = sentence()
+        self.summary = Saying()
         self.summary.setToolTip("What the run will take, or why it cannot start.")
         self.buttons = Container(
             widgets=[self.run_button, self.pause_button, self.cancel_button],
@@ -231,19 +233,27 @@ class FuseWidget(Container):
     def _event(self, event: Begun | Advance | Snapshot) -> None:
         assert self._progress is not None
         assert self._live is not None
+        begun = time.perf_counter()
         if self._live.removed:
             self._tell_removed()
-        if isinstance(event, Advance):
-            self._progress.advance(event)
-            self.view.advance(event)
-            if self.job is not None and self.job.state is JobState.RUNNING:
-                self.say(self._progress.text)
-            return
+        at = event if isinstance(event, Advance) else None
         if isinstance(event, Begun):
             self._progress.begin(event.stages, event.estimate)
             self._live.begin(event)
-        else:
+        elif isinstance(event, Snapshot):
+            at = event.at
+        if at is not None:
+            # first the progress bar: napari's draws at once what has changed so far
+            self._progress.advance(at)
+            self.view.advance(at)
+            if self.job is not None and self.job.state is JobState.RUNNING:
+                self.say(self._progress.text)
+        if isinstance(event, Snapshot) and self._live is not None:
             self._live.show(event)
+        settle_layouts()
+        look = self._look
+        # comes when the window has drawn all that
+        QTimer.singleShot(0, lambda: look.drawn(time.perf_counter() - begun))
 
     def _tell_removed(self) -> None:
         if not self._told:

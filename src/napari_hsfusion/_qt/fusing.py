@@ -21,12 +21,13 @@ from .._layers import composite_picture, sampled_limits
 from ..figures import colour_limits, composite, composite_bands
 
 if TYPE_CHECKING:
-    from ..engine.events import CancelToken, Preview, Started
+    from ..engine.events import CancelToken, Preview, Started, Step
 
 WATCH = ("composite", "band", "coefficients")
 """What can be watched while a fusion runs."""
 
-_REPORTS = 4.0  # progress reports a second, at most: each costs a redraw of the window
+_SHARE = 0.04  # of the time, at most, that the window draws what a run says
+_LONGEST = 2.0  # seconds without a word, at most, however long the window draws
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,10 @@ class Factors:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Something to look at: the factors, and the picture that is being watched."""
+    """Something to look at: the factors, and the picture that is being watched.
+
+    `at` says where the run stands, where that was not said yet: both are drawn at once.
+    """
 
     stage: str
     index: int
@@ -82,6 +86,7 @@ class Snapshot:
     factors: Factors
     watched: str
     picture: np.ndarray | None
+    at: Advance | None = None
 
 
 @dataclass(frozen=True)
@@ -104,11 +109,19 @@ class Look:
         0-based bands shown as red, green and blue.
     limits : ndarray, shape (3, 2)
         Their stretch; that of the LR-HSI, so that the picture does not flicker.
+    drawing : float
+        Seconds that the window takes to draw what it is told, as it measured them.
     """
 
     watch: str = "composite"
     bands: tuple[int, int, int] = (0, 0, 0)
     limits: np.ndarray = field(default_factory=lambda: np.tile([0.0, 1.0], (3, 1)))
+    drawing: float = 0.0
+    _before: float = 0.0
+
+    def drawn(self, seconds: float) -> None:
+        """Take how long the window has drawn; the less of two, for one may be a chance."""
+        self.drawing, self._before = min(seconds, self._before or seconds), seconds
 
     def measure(self, lr_hsi: xr.DataArray) -> np.ndarray:
         """Choose bands and stretch for the cube that comes of an LR-HSI; give its picture."""
@@ -134,18 +147,71 @@ def _as_picture(values: np.ndarray, limits: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Pace:
-    """Lets something through at most `rate` times a second."""
+    """Lets something through at most `rate` times a second, seldomer where it is dear."""
 
     rate: float
     _last: float = field(default=-1e9)
 
-    def due(self) -> bool:
-        """Whether it is time again; if so, the clock starts anew."""
+    def due(self, cost: float = 0.0, at_once: bool = False) -> bool:
+        """Whether it is time again; if so, the clock starts anew.
+
+        Parameters
+        ----------
+        cost : float
+            Seconds that it takes to draw; a few hundredths of the time go into that.
+        at_once : bool
+            Do not wait.
+        """
         now = time.perf_counter()
-        if now - self._last < 1.0 / self.rate:
+        wait = max(1.0 / self.rate, min(cost / _SHARE, _LONGEST))
+        if now - self._last < wait and not at_once:
             return False
         self._last = now
         return True
+
+
+class News:
+    """What a run has said and the window has not been told yet.
+
+    A step and the preview that follows it are told together, for every change in a window
+    composes the whole of it anew.
+    """
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self._stage = ""
+        self._at: Advance | None = None
+        self._losses: list[tuple[int, float]] = []
+        self._preview: Preview | None = None
+        self._previewed = ("", 0)
+
+    def step(self, event: Step) -> bool:
+        """Take a step; whether it must be told at once: it opens or ends its stage."""
+        if event.loss is not None:
+            self._losses.append((event.index, event.loss))
+        self._at = Advance(event.stage, event.index, event.total)
+        turn = event.stage != self._stage or event.index == event.total
+        self._stage = event.stage
+        return turn
+
+    def preview(self, event: Preview) -> bool:
+        """Take a preview; whether it must be told at once: it ends its stage."""
+        self._preview, self._previewed = event, (event.stage, event.index)
+        return event.index == event.total
+
+    @property
+    def complete(self) -> bool:
+        """Whether no preview is likely to follow the last step at once."""
+        return self._at is None or self._previewed != (self._at.stage, self._at.index - 1)
+
+    def tell(self) -> Advance | Snapshot | None:
+        """Give all there is, and forget it."""
+        at, preview = self._at, self._preview
+        self._at = self._preview = None
+        if at is not None:
+            at = replace(at, losses=tuple(self._losses))
+            self._losses = []
+        return at if preview is None else snapshot(preview, self._look, at)
 
 
 def bands_of(factors: Factors, bands: list[int]) -> np.ndarray:
@@ -204,9 +270,7 @@ def fusing(
     """
     from ..engine.events import Preview, Started, Step
 
-    reports, pictures = Pace(_REPORTS), Pace(rate)
-    stage, losses = "", list[tuple[int, float]]()
-    held: Preview | None = None
+    pace, news = Pace(rate), News(look)
     drawn: Snapshot | None = None
     with torch_threads(threads):
         events = api.iter_fuse(lr_hsi, hr_msi, cancel=cancel, **options)
@@ -216,30 +280,31 @@ def fusing(
                     event = next(events)
                 except StopIteration as stop:
                     cube = stop.value
+                    rest = news.tell()
                     break
+                told: Advance | Snapshot | None = None
                 if isinstance(event, Started):
                     yield begun(event, lr_hsi, hr_msi, look)
                 elif isinstance(event, Step):
-                    if event.loss is not None:
-                        losses.append((event.index, event.loss))
-                    last = event.index == event.total
-                    if last or event.stage != stage or reports.due():
-                        stage = event.stage
-                        yield Advance(stage, event.index, event.total, tuple(losses))
-                        losses = []
-                elif isinstance(event, Preview):
-                    held = event
-                last = isinstance(event, Preview) and event.index == event.total
-                if held is not None and (last or pictures.due()):
-                    drawn, held = snapshot(held, look), None
-                    yield drawn
+                    turn = news.step(event)
+                    if news.complete and pace.due(look.drawing, turn):
+                        told = news.tell()
+                elif isinstance(event, Preview) and pace.due(look.drawing, news.preview(event)):
+                    told = news.tell()
+                del event
+                if isinstance(told, Snapshot):
+                    drawn = told
                 elif drawn is not None and drawn.watched != look.watch:
                     # something else is watched now: the estimate is drawn again
                     drawn = repainted(drawn, look)
-                    yield drawn
-                del event
+                    told = drawn if told is None else replace(drawn, at=told)
+                if told is not None:
+                    yield told
+                del told
         finally:
             events.close()
+        if rest is not None:
+            yield rest
         # the run's own stretch: the last frame is one of the film
         picture, _ = composite_picture(cube, look.limits)
     return Fused(cube, picture)
@@ -253,7 +318,7 @@ def begun(event: Started, lr_hsi: xr.DataArray, hr_msi: xr.DataArray, look: Look
     return Begun(dict(event.stages), dict(event.estimate), physical_limits(lr_hsi), picture)
 
 
-def snapshot(event: Preview, look: Look) -> Snapshot:
+def snapshot(event: Preview, look: Look, at: Advance | None = None) -> Snapshot:
     """Copy a preview off its device and paint what is watched."""
     import torch
 
@@ -261,9 +326,8 @@ def snapshot(event: Preview, look: Look) -> Snapshot:
     basis = (event.basis.detach() * event.scale).to("cpu", torch.float32).numpy()
     factors = Factors(coefficients, basis)
     watched = look.watch
-    return Snapshot(
-        event.stage, event.index, event.total, factors, watched, look.paint(factors, watched)
-    )
+    picture = look.paint(factors, watched)
+    return Snapshot(event.stage, event.index, event.total, factors, watched, picture, at)
 
 
 def physical_limits(cube: xr.DataArray) -> tuple[float, float]:
@@ -276,7 +340,7 @@ def physical_limits(cube: xr.DataArray) -> tuple[float, float]:
 def repainted(shown: Snapshot, look: Look) -> Snapshot:
     """Draw a snapshot for what is watched now."""
     watched = look.watch
-    return replace(shown, watched=watched, picture=look.paint(shown.factors, watched))
+    return replace(shown, watched=watched, picture=look.paint(shown.factors, watched), at=None)
 
 
 @contextmanager

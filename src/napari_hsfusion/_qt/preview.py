@@ -146,7 +146,7 @@ class LiveLayers:
         band = self._layer("band")
         # in three dimensions every preview would multiply the whole cube
         if band is not None and band.visible and self._viewer.dims.ndisplay == 2:
-            _redraw(band)
+            _redraw(self._viewer, band)
         if snapshot.picture is not None:
             self.paint(snapshot.watched, snapshot.picture)
 
@@ -160,7 +160,7 @@ class LiveLayers:
         buffer[...] = picture
         layer = self._layer(watched)
         if layer is not None:
-            _redraw(layer)
+            _redraw(self._viewer, layer)
 
     def set_watch(self, watch: str) -> None:
         """Choose what is seen: ``composite``, ``band`` or ``coefficients``."""
@@ -251,5 +251,7 @@ class LiveLayers:
         )
 
 
-def _redraw(layer: Image) -> None:
-    layer.refresh(extent=False, thumbnail=False, highlight=False)
+def _redraw(viewer: Viewer, layer: Image) -> None:
+    # the list of layers, which shows nothing of it, would be drawn anew
+    with viewer.layers.events.blocker():
+        layer.refresh(extent=False, thumbnail=False, highlight=False)

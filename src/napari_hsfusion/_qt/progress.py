@@ -6,6 +6,10 @@ import time
 from collections.abc import Mapping
 
 from napari.utils import progress
+from qtpy.compat import isalive
+from qtpy.QtCore import QCoreApplication, QEvent
+from qtpy.QtGui import QMovie
+from qtpy.QtWidgets import QApplication, QLabel, QMainWindow, QStatusBar
 
 from .fusing import Advance
 
@@ -24,6 +28,7 @@ class RunProgress:
     def __init__(self, title: str) -> None:
         self._title = title
         self._bar = progress(total=0, desc=f"{title}: reading the pair")
+        self._wheels = _wheels()
         self._stages: dict[str, int] = {}
         self._expected: dict[str, float] = {}
         self._done = 0
@@ -57,6 +62,7 @@ class RunProgress:
         if done > self._done:
             self._bar.update(done - self._done)
             self._done = done
+        self._turn()
 
     def halt(self) -> None:
         """Say that the run pauses; its time does not count."""
@@ -76,7 +82,17 @@ class RunProgress:
 
     def close(self) -> None:
         """Take the bar away."""
+        for wheel in self._wheels:
+            if isalive(wheel):
+                wheel.setPaused(False)
         self._bar.close()
+
+    def _turn(self) -> None:
+        """Turn the wheels of the status bar by a picture, for they do not turn by themselves."""
+        for wheel in self._wheels:
+            if isalive(wheel):
+                wheel.setPaused(True)  # again: any new bar sets them going
+                wheel.jumpToNextFrame()
 
     def _left(self, at: Advance) -> float | None:
         """Seconds left: this stage by its own rate, later ones by what was expected."""
@@ -91,6 +107,28 @@ class RunProgress:
             return None
         share = (at.total - at.index) / max(1, at.total)
         return self._expected.get(at.stage, 0.0) * share + coming
+
+
+def _wheels() -> list[QMovie]:
+    """Wheels that turn in the status bars of napari's windows, now halted.
+
+    Each of their thirty pictures a second composes the whole window anew, in which time
+    no other thread may run Python: without a graphics card that stops a fusion for half
+    of its time.
+    """
+    windows = [w for w in QApplication.topLevelWidgets() if isinstance(w, QMainWindow)]
+    bars = [bar for window in windows for bar in window.findChildren(QStatusBar)]
+    found = [label.movie() for bar in bars for label in bar.findChildren(QLabel)]
+    wheels = [movie for movie in found if movie is not None]
+    for wheel in wheels:
+        wheel.setPaused(True)
+    return wheels
+
+
+def settle_layouts() -> None:
+    """Lay out now what waits for it: the next picture of the window then is the only one."""
+    for _ in range(3):  # a form, its dock, the window
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest)
 
 
 def words(seconds: float) -> str:
