@@ -21,6 +21,7 @@ from small_pairs import scene
 from typer.testing import CliRunner
 
 from napari_hsfusion import api
+from napari_hsfusion._training.design import make_config
 from napari_hsfusion.cli import app
 from napari_hsfusion.cube import make_cube
 from napari_hsfusion.engine.emr.weights import load_weights
@@ -34,11 +35,12 @@ from napari_hsfusion.errors import (
     WeightsError,
     WriteError,
 )
+from napari_hsfusion.params.emr_diff import EmrDiffParams
 from napari_hsfusion.params.training import TrainingParams
 
 NM = np.linspace(450.0, 650.0, 5)
 SRF = "gaussian:480/60,600/80"
-DESIGN = {"width": 4, "architecture": "unet", "steps": 2}
+DESIGN = {"width": 4, "architecture": "unet", "T": 2}
 QUICK: dict[str, Any] = {
     "scale": 4,
     "psf": "box",
@@ -122,7 +124,7 @@ def test_a_run_and_its_files(folders: Path) -> None:
 
     model, header = load_weights(out)
     assert header == {**json.loads(json.dumps(done.record)), **{k: header[k] for k in _ADDED}}
-    assert model.config.width == 4
+    assert (model.config.width, model.config.steps) == (4, 2)
     assert (header["bands"], header["msi_bands"], header["ratio"]) == (5, 2, 4)
     assert header["wavelengths"] == NM.tolist()
     assert header["psf"] == "box"
@@ -143,8 +145,9 @@ _ADDED = ("kind", "method", "config", "bands", "msi_bands", "ratio")
 
 
 def test_a_seed_means_one_result(folders: Path) -> None:
+    short = {**QUICK, "params": {**QUICK["params"], "steps": 2}}
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        api.train(folders / "train", folders / f"{name}.safetensors", seed=seed, **QUICK)
+        api.train(folders / "train", folders / f"{name}.safetensors", seed=seed, **short)
     assert equal(folders / "a.safetensors", folders / "b.safetensors")
     assert not equal(folders / "a.safetensors", folders / "c.safetensors")
 
@@ -274,6 +277,7 @@ def test_bad_options(folders: Path) -> None:
         ({"params": {"patch": 64}}, ParameterError, "64 x 64.*got 32 x 40"),
         ({"params": {"speed": 1}}, ParameterError, "unknown parameter 'speed'"),
         ({"design": {"depth": 1}}, ParameterError, "unknown option 'depth'; known: width"),
+        ({"design": {"steps": 1}}, ParameterError, "unknown option 'steps'"),
         ({"design": {"width": "wide"}}, ParameterError, "width: expected a whole number"),
         ({"design": {"architecture": "x"}}, ParameterError, "expected one of .*baf-unet"),
         ({"design": {"pseudo": "1,9"}}, ParameterError, "pseudo"),
@@ -378,3 +382,17 @@ def test_two_processes_from_the_command_line(folders: Path) -> None:
     assert out.count("6 steps on 2 scenes") == 1
     assert load_weights(folders / "w.safetensors")[1]["processes"] == 2
     assert told.count("notes.txt was skipped") == 1
+
+
+def test_designs_go_by_the_names_of_the_method() -> None:
+    """Text or values, bands from 1, auto for what is left out."""
+    sizes = {"bands": 31, "msi_bands": 3, "ratio": 8}
+    made = make_config({"pseudo": "1,15,31", "T": "3", "kappa": "1.5"}, **sizes)
+    assert (made.pseudo, made.steps, made.kappa, made.width) == ((0, 14, 30), 3, 1.5, 34)
+    assert made == make_config({"pseudo": (1, 15, 31), "T": 3, "kappa": 1.5}, **sizes)
+    plain = make_config({"width": "auto", "pseudo": None}, **sizes)
+    assert plain == make_config({}, **sizes)
+    names = {spec.name for spec in EmrDiffParams.describe()}
+    for name in ("width", "architecture", "residual", "noise", "start", "T", "kappa", "pseudo"):
+        assert name in names
+        make_config({name: "auto"}, **sizes)

@@ -14,6 +14,8 @@ _PUBLIC = {
     "estimate_responses": "api",
     "fuse": "api",
     "iter_fuse": "api",
+    "train": "api",
+    "iter_train": "api",
     "expected_cost": "api",
     "evaluate": "api",
     "compare": "api",

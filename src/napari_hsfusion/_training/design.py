@@ -20,6 +20,7 @@ METHODS = (EMR_DIFF,)
 """Methods that are trained on scenes."""
 
 _GIVEN = ("bands", "msi_bands", "ratio")
+_CALLED = {"steps": "T"}  # training has steps of its own
 
 
 def check_method(name: str) -> str:
@@ -43,9 +44,11 @@ def make_config(design: Mapping[str, Any], *, bands: int, msi_bands: int, ratio:
     Parameters
     ----------
     design : mapping
-        Options of :class:`~napari_hsfusion.engine.emr.config.EmrConfig` or their text
-        form; ``pseudo`` counts bands from 1, as in ``1,15,31``. The width is that of
-        the paper, C + c, unless it is given.
+        Options of the network by their names in
+        :class:`~napari_hsfusion.params.emr_diff.EmrDiffParams`, or their text form:
+        ``architecture``, ``residual``, ``noise``, ``start``, ``T``, ``kappa``,
+        ``width`` (C + c, as published, without it) and ``pseudo``, which counts bands
+        from 1, as in ``1,15,31``. ``auto`` is as good as leaving an option out.
     bands, msi_bands, ratio : int
 
     Raises
@@ -54,12 +57,14 @@ def make_config(design: Mapping[str, Any], *, bands: int, msi_bands: int, ratio:
         If an option is unknown or has a value it cannot have.
     """
     hints = typing.get_type_hints(EmrConfig)
-    known = [f.name for f in dataclasses.fields(EmrConfig) if f.name not in _GIVEN]
+    fields = (f.name for f in dataclasses.fields(EmrConfig) if f.name not in _GIVEN)
+    known = {_CALLED.get(name, name): name for name in fields}
     values: dict[str, Any] = {"width": bands + msi_bands}
     for name, value in design.items():
         if name not in known:
             raise ParameterError(f"design: unknown option {name!r}; known: {', '.join(known)}")
-        values[name] = _converted(name, value, hints[name])
+        if value is not None and value != "auto":
+            values[known[name]] = _converted(name, value, hints[known[name]])
     try:
         return EmrConfig(bands=bands, msi_bands=msi_bands, ratio=ratio, **values)
     except WeightsError as error:

@@ -130,11 +130,13 @@ def check_fit(
     ----------
     header : mapping
         As :func:`load_weights` gives it.
-    bands, msi_bands : int
-        C and c.
+    bands : int
+        C of the LR-HSI.
     wavelengths : array_like, shape (C,), optional
         Band centres in nm; not compared where either side has none.
     ratio : int
+    msi_bands : int
+        c of the HR-MSI.
     srf : array_like, shape (c, C), optional
         Spectral response of the pair; not compared without it.
 
