@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from napari_hsfusion import api
 from napari_hsfusion._training.design import make_config
+from napari_hsfusion._training.log import Log
 from napari_hsfusion.cli import app
 from napari_hsfusion.cube import make_cube
 from napari_hsfusion.engine.emr.weights import load_weights
@@ -396,3 +397,23 @@ def test_designs_go_by_the_names_of_the_method() -> None:
     for name in ("width", "architecture", "residual", "noise", "start", "T", "kappa", "pseudo"):
         assert name in names
         make_config({name: "auto"}, **sizes)
+
+
+def test_a_log_is_whole_from_the_start(tmp_path: Path) -> None:
+    """Rows of the part before are there at once; a row waits while it may get a metric."""
+    rows = [
+        {"step": k, "seconds": 0.5 * k, "rate": 1e-4, "loss": 0.25, "metric": None}
+        for k in (2, 4, 6)
+    ]
+    path = tmp_path / "w.csv"
+    path.write_text("of another run")
+    log = Log(path, rows[:1])
+    assert [r["step"] for r in logged(path)] == ["2"]
+    log.append(rows, hold=1)
+    assert [r["step"] for r in logged(path)] == ["2", "4"]
+    rows[2]["metric"] = 31.5
+    log.append(rows)
+    log.append(rows)
+    assert [(r["step"], r["metric"]) for r in logged(path)] == [("2", ""), ("4", ""), ("6", "31.5")]
+    with pytest.raises(WriteError):
+        Log(tmp_path / "absent" / "w.csv")
