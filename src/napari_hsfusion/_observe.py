@@ -87,6 +87,7 @@ class Pair:
         from .engine.observation import Observation
         from .engine.operators import SpectralResponse
 
+        centres = cubes.wavelengths(self.lr_hsi)
         return Observation(
             x=self.x[self.bands_x],
             y=self.y[self.bands_y],
@@ -96,6 +97,7 @@ class Pair:
             valid_y=self.valid_y(),
             noise_x=_noise(self.lr_hsi, "noise_x"),
             noise_y=_noise(self.hr_msi, "noise_y"),
+            wavelengths=None if centres is None else centres[self.bands_x],
         )
 
     def used_response(self, matrix: Floats) -> Floats:

@@ -42,6 +42,8 @@ class Observation:
         False where a pixel is not to be used; pixels with NaN never are.
     noise_x, noise_y : float, optional
         Standard deviations in the unit of the images; estimated when absent.
+    wavelengths : array_like, shape (C,), optional
+        Band centres of the LR-HSI, nm.
 
     Raises
     ------
@@ -59,8 +61,10 @@ class Observation:
         valid_y: npt.ArrayLike | None = None,
         noise_x: float | None = None,
         noise_y: float | None = None,
+        wavelengths: npt.ArrayLike | None = None,
     ) -> None:
         self.x = np.asarray(x)
+        self.wavelengths = None if wavelengths is None else np.asarray(wavelengths, float)
         self.y = np.asarray(y)
         self.spatial = spatial
         self.spectral = spectral
@@ -126,6 +130,7 @@ class Observation:
             scale=scale,
             mask_x=_mask(self.valid_x, device, dtype),
             mask_y=_mask(self.valid_y, device, dtype),
+            wavelengths=self.wavelengths,
         )
 
 
@@ -182,6 +187,8 @@ class Problem:
         Input value = normalised value * scale.
     mask_x, mask_y : Tensor or None
         1 where valid, 0 elsewhere; None when all is valid.
+    wavelengths : ndarray or None
+        Band centres, nm.
     """
 
     x: Tensor
@@ -193,6 +200,7 @@ class Problem:
     scale: float
     mask_x: Tensor | None
     mask_y: Tensor | None
+    wavelengths: npt.NDArray[np.float64] | None = None
 
     @cached_property
     def response(self) -> Tensor:

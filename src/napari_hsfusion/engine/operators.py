@@ -193,6 +193,33 @@ class SpatialDegradation:
             out += np.outer(rows.matrix[row], columns.matrix[column])
         return out
 
+    def resized(self, shape_hr: tuple[int, int]) -> SpatialDegradation:
+        """Return the same degradation for smaller images, with the same borders.
+
+        Each axis keeps the taps of its first half and of its last one.
+
+        Parameters
+        ----------
+        shape_hr : (int, int)
+            Multiples of the ratio, at most the present size.
+
+        Raises
+        ------
+        PairError
+            If a size is larger, or no multiple of the ratio.
+        """
+        for n, most in zip(_sizes(shape_hr, self.ratio), self.shape_hr, strict=True):
+            if n > most:
+                raise PairError(f"expected at most {self.shape_hr} pixels, got {shape_hr}")
+        terms = [
+            (
+                _resized(r.matrix, shape_hr[0], self.ratio),
+                _resized(c.matrix, shape_hr[1], self.ratio),
+            )
+            for r, c in self.terms
+        ]
+        return type(self)(terms, self.ratio, self.phase, self.spec)
+
     def energy(self) -> float:
         """Mean over low-resolution pixels of the sum of squared weights.
 
@@ -218,6 +245,17 @@ class SpatialDegradation:
     def _expect(self, image: Tensor, shape: tuple[int, int]) -> None:
         if tuple(image.shape[-2:]) != shape:
             raise PairError(f"expected an image of {shape} pixels, got {tuple(image.shape[-2:])}")
+
+
+def _resized(matrix: npt.NDArray[np.float64], size: int, ratio: int) -> npt.NDArray[np.float64]:
+    rows = size // ratio
+    half = rows // 2
+    upper, lower = matrix[:half], matrix[len(matrix) - (rows - half) :]
+    out = np.concatenate([upper[:, :size], lower[:, matrix.shape[1] - size :]])
+    # a kernel wider than half of the new image loses taps, not weight
+    kept = np.where(out.sum(1, keepdims=True) == 0, 1.0, out.sum(1, keepdims=True))
+    wanted = np.concatenate([upper, lower]).sum(1, keepdims=True)
+    return out if np.allclose(kept, wanted) else out * (wanted / kept)
 
 
 def _sizes(shape_hr: tuple[int, int], ratio: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from ...errors import WeightsError
 from ..device import limited_threads, threads_for
 from ..observation import Problem
-from ..subspace import choose_prior, resolve_dimensions, solve_map, spectral_basis
+from ..subspace import GaussianPrior, choose_prior, gaussian_prior, solve_map, spectral_basis
 from .config import STARTS
 
 _DIMENSIONS = 16
@@ -16,7 +16,9 @@ _CLASSES = 8
 _TOLERANCE = 1e-3  # on the way: the network and the consistency step go on from here
 
 
-def start_estimate(problem: Problem, kind: str, seed: int = 0) -> Tensor:
+def start_estimate(
+    problem: Problem, kind: str, seed: int = 0, scene: Problem | None = None
+) -> Tensor:
     """Bring the LR-HSI to the size of the HR-MSI.
 
     Parameters
@@ -28,6 +30,9 @@ def start_estimate(problem: Problem, kind: str, seed: int = 0) -> Tensor:
         HR-MSI already, so that the network only mends it.
     seed : int
         Of the classes.
+    scene : Problem, optional
+        The pair that `problem` was degraded from: too small to tell its own subspace and
+        covariance, `problem` borrows them there.
 
     Returns
     -------
@@ -42,9 +47,14 @@ def start_estimate(problem: Problem, kind: str, seed: int = 0) -> Tensor:
         return problem.spatial.upsample(problem.x)
     if kind != "subspace":
         raise WeightsError(f"start: expected one of {', '.join(STARTS)}, got {kind!r}")
-    dimensions = min(_DIMENSIONS, *problem.pixels().shape)
-    basis = spectral_basis(problem, resolve_dimensions(problem, dimensions))
+    known = problem if scene is None else scene
+    dimensions = min(_DIMENSIONS, *known.pixels().shape)
+    basis = spectral_basis(known, dimensions)
     with limited_threads(threads_for(dimensions * problem.y[0].numel())):
-        prior = choose_prior(problem, basis, _CLASSES, seed)
+        if scene is None:
+            prior = choose_prior(problem, basis, _CLASSES, seed)
+        else:
+            mean = problem.spatial.upsample(torch.tensordot(basis, problem.x, dims=1))
+            prior = GaussianPrior(mean, gaussian_prior(scene, basis).precision)
         coefficients, _, _ = solve_map(problem, basis, prior, tolerance=_TOLERANCE)
         return torch.tensordot(basis.T, coefficients, dims=1)

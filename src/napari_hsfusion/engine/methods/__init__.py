@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import ParameterError
-from . import args_diff, bicubic, subspace
+from . import args_diff, bicubic, emr_diff, subspace
 from .base import Method
 
 __all__ = ["Method", "get_method", "method_names"]
 
 _METHODS: dict[str, Method[Any]] = {
-    module.METHOD.name: module.METHOD for module in (bicubic, subspace, args_diff)
+    module.METHOD.name: module.METHOD for module in (bicubic, subspace, args_diff, emr_diff)
 }
 
 

@@ -37,11 +37,12 @@ class Context:
 class Outcome:
     """What a method's own generator returns: the factors and its share of the record.
 
-    `limits` clips the cube, in normalised values.
+    `limits` clips the cube, in normalised values. Without a basis the coefficients are
+    the bands of the cube themselves.
     """
 
     coefficients: Tensor
-    basis: Tensor
+    basis: Tensor | None
     record: Mapping[str, Any]
     limits: tuple[float, float] | None = None
 
@@ -152,12 +153,16 @@ class Method(Generic[P]):
 
 def compose(outcome: Outcome, scale: float) -> np.ndarray:
     """The cube A x3 E in input units, float32 (or float64), shape (C, H, W), band by band."""
-    basis = (outcome.basis * scale).to(outcome.coefficients.dtype)
     first = outcome.coefficients
+    basis = None if outcome.basis is None else (outcome.basis * scale).to(first.dtype)
     kind = np.float64 if first.dtype == torch.float64 else np.float32
-    cube = np.empty((basis.shape[1], *first.shape[1:]), dtype=kind)
+    bands = len(first) if basis is None else basis.shape[1]
+    cube = np.empty((bands, *first.shape[1:]), dtype=kind)
     for start in range(0, len(cube), 16):
-        part = torch.tensordot(basis[:, start : start + 16].T, first, dims=1)
+        if basis is None:
+            part = first[start : start + 16] * scale
+        else:
+            part = torch.tensordot(basis[:, start : start + 16].T, first, dims=1)
         if outcome.limits is not None:
             part = part.clamp(outcome.limits[0] * scale, outcome.limits[1] * scale)
         cube[start : start + 16] = part.detach().cpu().numpy()

@@ -44,7 +44,8 @@ def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
             nn.init.zeros_(module.conv2.bias)
         elif isinstance(module, BAFUNet):
             for head in module.heads:
-                assert isinstance(head, nn.Conv2d) and head.bias is not None
+                assert isinstance(head, nn.Conv2d)
+                assert head.bias is not None
                 nn.init.zeros_(head.weight)
                 nn.init.zeros_(head.bias)
     return network

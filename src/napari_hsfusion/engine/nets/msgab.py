@@ -97,6 +97,7 @@ class Block(nn.Module):
     def _with_time(self, image: Tensor, embedding: Tensor | None) -> Tensor:
         if self.time is None:
             return image
+        assert embedding is not None
         shift: Tensor = self.time(functional.silu(embedding))
         return image + shift[:, :, None, None]
 

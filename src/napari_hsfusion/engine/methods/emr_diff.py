@@ -1,0 +1,209 @@
+"""EMR-Diff: edge-aware multimodal residual diffusion, supervised, in a few steps.
+
+Zhang et al., "EMR-Diff: Edge-aware Multimodal Residual Diffusion Model for Hyperspectral
+Image Super-resolution", CVPR 2026. The network is trained on scenes beforehand, or on the
+pair itself one ratio down; its cube can be made to agree with both images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import ParameterError, WeightsError
+from ...params import EMR_DIFF_PRESETS, EmrDiffParams
+from ..device import limited_threads
+from ..diffusion.edges import edge_map
+from ..emr.config import EmrConfig
+from ..emr.consistency import make_consistent, misfit_levels
+from ..emr.cost import emr_cost
+from ..emr.model import EmrModel
+from ..emr.on_pair import STAGE, small_scene, train_on_pair, worth
+from ..emr.shipped import load_fitting
+from ..emr.start import start_estimate
+from ..emr.weights import load_weights, save_weights
+from ..events import Event, Preview, Started, Step
+from ..nets.initialise import initialise
+from ..observation import Problem
+from ..training_team import Team
+from .base import Context, Method, Outcome
+
+NETWORK_FILE = "emr-diff.safetensors"
+"""Name of a pair's own network in a folder of networks."""
+
+_TILE = 256
+
+
+def _run(
+    problem: Problem, params: EmrDiffParams, context: Context
+) -> Generator[Event, None, Outcome]:
+    on_pair = params.train_on == "pair"
+    if context.networks is not None and not on_pair:
+        raise ParameterError("networks has no effect with train_on=weights; give weights=FILE")
+    saved = None if context.networks is None else context.networks / NETWORK_FILE
+    train = on_pair and not (saved is not None and saved.is_file())
+    model, origin = _model(problem, params, context)
+    stages = {"start": 1, "restore": model.config.steps}
+    if train:
+        stages = {STAGE: params.steps, **stages}
+    if params.consistency:
+        stages["agree"] = 1
+    cost = emr_cost(problem.x.shape, problem.y.shape, params, context.device, model.config, train)
+    yield Started("emr-diff", stages, cost)
+    share = float(origin.pop("share", 1.0))
+    if train:
+        model, share = yield from _trained(problem, params, context, model)
+        if saved is not None:
+            header = {"srf": problem.spectral.matrix.tolist(), "share": share}
+            saved.parent.mkdir(parents=True, exist_ok=True)
+            save_weights(saved, model, header)
+    model = model.to(context.device, context.dtype)
+    context.cancel.check()
+    start = start_estimate(problem, model.config.start, context.seed)
+    yield Step("start", 1, 1)
+    cube = yield from _restored(problem, params, context, model, start, share)
+    record: dict[str, Any] = {
+        **origin,
+        "network": model.config.to_record(),
+        "network_share": share,
+        "misfit": {"network": misfit_levels(problem, cube)},
+    }
+    if params.consistency:
+        context.cancel.check()
+        cube = make_consistent(problem, cube, context.seed)
+        record["misfit"]["consistent"] = misfit_levels(problem, cube)
+        yield Step("agree", 1, 1)
+        yield _preview("agree", 1, 1, cube, problem)
+    return Outcome(cube, None, record)
+
+
+def _model(
+    problem: Problem, params: EmrDiffParams, context: Context
+) -> tuple[EmrModel, dict[str, Any]]:
+    """Network to restore with, or to train, and where it comes from."""
+    saved = None if context.networks is None else context.networks / NETWORK_FILE
+    if params.train_on == "weights" or (params.fine_tune and not (saved and saved.is_file())):
+        model, header, path = load_fitting(problem, params.weights)
+        return model, {"weights": path.name, "weights_psf": header.get("psf")}
+    if params.weights is not None and not params.fine_tune:
+        raise ParameterError("weights has no effect with train_on=pair unless fine_tune=true")
+    if saved is not None and saved.is_file():
+        model, header = load_weights(saved)
+        found = (model.config.bands, model.config.msi_bands, model.config.ratio)
+        wanted = (len(problem.x), len(problem.y), problem.spatial.ratio)
+        if found != wanted:
+            raise WeightsError(
+                f"{saved}: expected a network for {wanted[0]} and {wanted[1]} bands at a ratio of "
+                f"{wanted[2]}, got one for {found[0]} and {found[1]} at {found[2]}"
+            )
+        return model, {"weights": saved.name, "share": header.get("share", 1.0)}
+    config = pair_config(params, len(problem.x), len(problem.y), problem.spatial.ratio)
+    with torch.device("meta"):  # torch's own starting weights would move its global generator
+        model = EmrModel(config)
+    initialise(model.to_empty(device="cpu"), torch.Generator().manual_seed(context.seed))
+    return model, {}
+
+
+def pair_config(params: EmrDiffParams, bands: int, msi_bands: int, ratio: int) -> EmrConfig:
+    """Design of a network that is trained on a pair.
+
+    Raises
+    ------
+    ParameterError
+        If the pseudo-MSI bands do not fit.
+    """
+    pseudo: tuple[int, ...] = ()
+    if params.pseudo is not None:
+        try:
+            pseudo = tuple(int(part) - 1 for part in params.pseudo.split(","))
+        except ValueError:
+            raise ParameterError(
+                f"pseudo: expected band numbers, as in 1,15,31, got {params.pseudo!r}"
+            ) from None
+    try:
+        return EmrConfig(
+            bands=bands,
+            msi_bands=msi_bands,
+            ratio=ratio,
+            width=bands + msi_bands if params.width is None else params.width,
+            architecture=params.architecture,
+            residual=params.residual,
+            noise=params.noise,
+            start=params.start,
+            steps=params.T,
+            kappa=params.kappa,
+            pseudo=pseudo,
+        )
+    except WeightsError as error:
+        raise ParameterError(str(error)) from None
+
+
+def _trained(
+    problem: Problem, params: EmrDiffParams, context: Context, model: EmrModel
+) -> Generator[Step, None, tuple[EmrModel, float]]:
+    scene = small_scene(problem, model.config.start, context.seed)
+    learnt = yield from train_on_pair(
+        scene,
+        model.to(context.device, context.dtype),
+        steps=params.steps,
+        batch=params.batch,
+        patch=params.patch,
+        rate=params.rate,
+        average=params.average,
+        seed=context.seed,
+        team=Team(context.device),
+        cancel=context.cancel,
+    )
+    return learnt, worth(scene, learnt, context.seed)
+
+
+def _restored(
+    problem: Problem,
+    params: EmrDiffParams,
+    context: Context,
+    model: EmrModel,
+    start: Tensor,
+    share: float,
+) -> Generator[Event, None, Tensor]:
+    msi = problem.y[None]
+    tile = params.tile or (_TILE if max(msi.shape[-2:]) > _TILE else 0)
+    # a stream of its own: the noise is the same whether the network is new or loaded
+    generator = torch.Generator().manual_seed((context.seed + _STREAM) % 2**63)
+    steps = model.restore(start[None], msi, edge_map(msi), generator, tile)
+    total = model.config.steps
+    cube = start
+    for index in range(1, total + 1):
+        context.cancel.check()
+        with torch.no_grad(), limited_threads(None):
+            estimate = next(steps)[0]
+            cube = estimate if share == 1.0 else start + share * (estimate - start)
+        yield Step("restore", index, total)
+        yield _preview("restore", index, total, cube, problem)
+    return cube
+
+
+def _preview(stage: str, index: int, total: int, cube: Tensor, problem: Problem) -> Preview:
+    basis = torch.eye(len(cube), device=cube.device, dtype=cube.dtype)
+    return Preview(stage, index, total, cube, basis, problem.scale)
+
+
+_STREAM = 0xE318
+
+
+METHOD = Method(
+    name="emr-diff",
+    title="EMR-Diff",
+    description=(
+        "A supervised residual diffusion in five steps, with noise at the edges alone; weights for "
+        "31 visible bands come with the package, or a network is trained on the pair (CVPR 2026)."
+    ),
+    params=EmrDiffParams,
+    presets=EMR_DIFF_PRESETS,
+    default_preset="default",
+    trains=True,
+    runner=_run,
+    estimator=emr_cost,
+)
