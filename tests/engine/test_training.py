@@ -168,12 +168,13 @@ def test_gradients_are_clipped(precision: str) -> None:
     """The gradient of the loss, not of the scaled one, has at most that norm."""
 
     def norm(clip: float | None) -> float:
-        _, state = drain(start(Recipe(steps=1, rate=0.01, clip=clip, precision=precision)))
+        # hardly any rate: the same weights; a scaled loss overflows at first, and is scaled less
+        _, state = drain(start(Recipe(steps=12, rate=1e-12, clip=clip, precision=precision)))
         slopes = [p.grad.flatten() for p in state.network.parameters() if p.grad is not None]
         return float(torch.cat(slopes).norm())
 
     free = norm(None)
-    assert free > 0.1
+    assert 0.1 < free < 100
     assert norm(0.01) == pytest.approx(0.01, rel=1e-2)
     assert norm(100.0) == pytest.approx(free, rel=1e-3)
 
