@@ -59,7 +59,7 @@ def _run(name: str, pair: Observation, **more: Any) -> list[Any]:
 
 def test_registry() -> None:
     """Names lead to methods; presets are of the method's class; unknown names list the known."""
-    assert method_names() == ("bicubic", "subspace", "args-diff")
+    assert method_names() == ("bicubic", "subspace", "args-diff", "emr-diff")
     for name in method_names():
         method = get_method(name)
         assert method.name == name
