@@ -192,6 +192,11 @@ def test_nothing_of_an_earlier_run_is_lost(folders: Path) -> None:
     api.train(folders / "train", out, **QUICK)
     with pytest.raises(ParameterError, match=r"w\.safetensors and .*w\.state.*resume goes on"):
         api.train(folders / "train", out, **QUICK)
+    state = out.with_suffix(".state.safetensors")
+    aside = state.rename(folders / "aside")
+    with pytest.raises(ParameterError, match=r"there is no w\.state\.safetensors to resume"):
+        api.train(folders / "train", out, resume=True, **QUICK)
+    aside.rename(state)
     with pytest.raises(ParameterError, match="either resume or overwrite"):
         api.train(folders / "train", out, resume=True, overwrite=True, **QUICK)
     for change, words in (

@@ -49,13 +49,8 @@ class RunFiles:
             out.with_suffix(".png"),
         )
 
-    def prepare(self, *, resume: bool, overwrite: bool) -> bool:
+    def prepare(self, *, resume: bool, overwrite: bool) -> None:
         """Make sure that the files can be written, and no earlier run is lost.
-
-        Returns
-        -------
-        bool
-            Whether there is a state to go on from.
 
         Raises
         ------
@@ -68,15 +63,18 @@ class RunFiles:
         if resume and overwrite:
             raise ParameterError("give either resume or overwrite, not both")
         prepare_folder(self.weights.parent)
-        if resume:
-            return self.state.is_file()
+        if resume and self.state.is_file():
+            return
         there = [str(path) for path in (self.weights, self.state) if path.exists()]
         if there and not overwrite:
+            how = f"there is no {self.state.name} to resume" if resume else _RESUME
             raise ParameterError(
-                f"{' and '.join(there)}: there already; resume goes on with that run, overwrite "
-                "starts anew, or choose another name"
+                f"{' and '.join(there)}: there already; {how}, overwrite starts anew, or choose "
+                "another name"
             )
-        return False
+
+
+_RESUME = "resume goes on with that run"
 
 
 def check_same_run(path: Path, wanted: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .._responses import cube_response, psf_note
-from .._train import Trained
+from .._train import Surveyed, Trained
 from ..engine.device import describe_device, release, resolve_device
 from ..engine.emr.model import EmrModel
 from ..engine.emr.weights import METHOD, check_fit, load_weights, read_weights_header, save_weights
@@ -80,20 +80,21 @@ def training_events(
 
     Yields
     ------
-    Started, Step, Preview, Measured, Trained
+    Started, Surveyed, Step, Preview, Measured, Trained
     """
     check_method(method)
     files = RunFiles.beside(out)
     team = make_team(resolve_device(device))
     if srf is None:
         raise ParameterError("srf: expected a sensor's name, a CSV file or a matrix, got none")
-    if values.patch % scale:
-        raise ParameterError(f"patch: expected a multiple of the ratio {scale}, got {values.patch}")
+    values.check_ratio(scale)
     started = None if init is None else load_weights(init)
     if started is not None and design:
         raise ParameterError("give either init or a design, not both: weights have their own")
-    going_on = files.prepare(resume=resume, overwrite=overwrite)
+    if team.leads:
+        files.prepare(resume=resume, overwrite=overwrite)
     team.wait()
+    going_on = resume and files.state.is_file()
     yield Started(method, {READ: 1, SURVEY: 1, TRAIN: values.steps})
     known = {} if started is None else started[1]
     wanted = design if started is None else started[0].config.to_record()
@@ -142,6 +143,15 @@ def training_events(
     crops = Crops(scenes, sensors, patch=values.patch, turns=values.turns, start=model.config.start)
     for index in crops.survey(cancel):
         yield Step(SURVEY, index, len(scenes.scenes))
+    skipped = [*scenes.skipped, *(() if trial is None else trial.skipped)]
+    centres = _listed(scenes.wavelength)
+    yield Surveyed(
+        tuple(scene.name for scene in scenes.scenes),
+        tuple((one.name, one.reason) for one in skipped),
+        None if centres is None else tuple(centres),
+        None if trial is None else trial.record(),
+        model.config.start,
+    )
     run = _Run(
         files=files,
         values=values,
