@@ -9,7 +9,13 @@ import pytest
 
 from napari_hsfusion import params as registry
 from napari_hsfusion.errors import ParameterError
-from napari_hsfusion.params import ARGS_DIFF_PRESETS, ArgsDiffParams, Params, SubspaceParams
+from napari_hsfusion.params import (
+    ARGS_DIFF_PRESETS,
+    ArgsDiffParams,
+    EmrDiffParams,
+    Params,
+    SubspaceParams,
+)
 
 CLASSES = [getattr(registry, n) for n in registry.__all__ if n.endswith("Params") and n != "Params"]
 
@@ -25,7 +31,7 @@ def test_every_parameter_is_described(kind: type[Params]) -> None:
             assert spec.high is not None, spec.name
         if spec.type is str and not spec.optional:
             assert spec.choices, spec.name
-        for other in spec.applies:
+        for other in (*spec.applies, *spec.unless):
             assert other in {s.name for s in kind.describe()}
     json.dumps(kind().to_record())
 
@@ -72,6 +78,13 @@ def test_settings_that_nothing_reads_are_refused() -> None:
         ArgsDiffParams.from_settings({"argm": False, "lambda2": 2})
     made = ArgsDiffParams.from_settings({"sampler": "proximal", "levels": 4})
     assert made.levels == 4
+    file = {"weights": "w.safetensors"}
+    words = "weights has no effect with train_on=pair and fine_tune=false"
+    with pytest.raises(ParameterError, match=words):
+        EmrDiffParams.from_settings({**file, "train_on": "pair"})
+    assert EmrDiffParams.from_settings(file).weights == "w.safetensors"
+    tuned = EmrDiffParams.from_settings({**file, "train_on": "pair", "fine_tune": "yes"})
+    assert tuned.weights == "w.safetensors"
 
 
 def test_published_defaults() -> None:

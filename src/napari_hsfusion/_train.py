@@ -16,6 +16,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Surveyed:
+    """The scenes of a training run are read; the training begins.
+
+    Attributes
+    ----------
+    scenes : tuple of str
+        Names of those that are trained on.
+    skipped : tuple of (str, str)
+        Names of what cannot be used, of training and validation data, with the reasons.
+    wavelengths : tuple of float or None
+        Band centres, nm.
+    validation : mapping or None
+        JSON-able: ``metric``, ``scenes``, ``shape`` and the score of what the network
+        starts from, under its name.
+    start : str
+        That name: ``bicubic`` or ``subspace``.
+    """
+
+    scenes: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+    wavelengths: tuple[float, ...] | None
+    validation: Mapping[str, Any] | None
+    start: str
+
+
+@dataclass(frozen=True)
 class Trained:
     """Last event of a training run.
 
@@ -32,7 +58,7 @@ class Trained:
 
 
 if TYPE_CHECKING:
-    TrainEvent = Started | Step | Preview | Measured | Trained
+    TrainEvent = Started | Surveyed | Step | Preview | Measured | Trained
 
 
 def iter_train(
@@ -71,7 +97,7 @@ def iter_train(
 
     Yields
     ------
-    Started, Step, Preview, Measured, Trained
+    Started, Surveyed, Step, Preview, Measured, Trained
         Previews are of the first validation scene.
 
     Raises

@@ -56,7 +56,7 @@ def methods() -> list[dict[str, Any]]:
         ``trains`` (networks that a folder can keep), ``presets`` (name to
         parameter values) and ``parameters`` (``name``, ``type``, ``optional``,
         ``default``, ``low``, ``high``, ``choices``, ``unit``, ``tooltip``,
-        ``applies``).
+        ``applies``, ``unless``).
     """
     from .engine.methods import get_method, method_names
 
@@ -83,6 +83,7 @@ def methods() -> list[dict[str, Any]]:
                         "unit": spec.unit,
                         "tooltip": spec.tooltip,
                         "applies": {key: list(v) for key, v in spec.applies.items()},
+                        "unless": {key: list(v) for key, v in spec.unless.items()},
                     }
                     for spec in method.params.describe()
                 ],

@@ -31,6 +31,8 @@ class FieldSpec:
     unit: str
     tooltip: str
     applies: Mapping[str, tuple[Any, ...]]
+    unless: Mapping[str, tuple[Any, ...]]
+    file: str
 
 
 def param(
@@ -42,11 +44,14 @@ def param(
     choices: tuple[str, ...] = (),
     unit: str = "",
     applies: Mapping[str, tuple[Any, ...]] | None = None,
+    unless: Mapping[str, tuple[Any, ...]] | None = None,
+    file: str = "",
 ) -> Any:
     """Declare one parameter of a :class:`Params` class.
 
-    `applies` names the other parameters' values under which this one is read;
-    setting it under any others is an error rather than an option without effect.
+    `applies` names the other parameters' values under which this one is read, `unless`
+    those that, all together, leave it unread; setting it then is an error rather than an
+    option without effect. `file` is the ending of the files that a text names.
     """
     metadata = {
         "tooltip": tooltip,
@@ -55,6 +60,8 @@ def param(
         "choices": choices,
         "unit": unit,
         "applies": dict(applies or {}),
+        "unless": dict(unless or {}),
+        "file": file,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -122,6 +129,9 @@ class Params:
                 raise ParameterError(
                     f"{spec.name} has no effect with {other}={_text(value)}; it needs {wanted}"
                 )
+        if spec.unless and all(getattr(self, k) in v for k, v in spec.unless.items()):
+            now = " and ".join(f"{k}={_text(getattr(self, k))}" for k in spec.unless)
+            raise ParameterError(f"{spec.name} has no effect with {now}")
 
     def to_record(self) -> dict[str, Any]:
         """JSON-able dictionary of every value."""

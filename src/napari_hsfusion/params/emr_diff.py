@@ -29,6 +29,8 @@ class EmrDiffParams(Params):
     weights: str | None = param(
         None,
         "File of weights; auto takes the set that comes with the package and fits the pair.",
+        unless=_NEW,
+        file=".safetensors",
     )
     consistency: bool = param(
         True,
@@ -75,7 +77,7 @@ class EmrDiffParams(Params):
         choices=("edge-aware", "plain"),
         applies=_NEW,
     )
-    T: int = param(5, "Steps of the chain.", low=1, high=1000, unit="steps", applies=_NEW)
+    T: int = param(5, "Steps of the diffusion chain.", low=1, high=1000, unit="steps", applies=_NEW)
     kappa: float = param(2.0, "Noise level of the chain.", low=1e-3, high=100, applies=_NEW)
     pseudo: str | None = param(
         None,

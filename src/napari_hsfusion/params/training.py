@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors import ParameterError
 from .base import Params, param
 
 
@@ -97,3 +98,16 @@ class TrainingParams(Params):
         high=1e7,
         unit="MB",
     )
+
+    def check_ratio(self, ratio: int) -> None:
+        """Make sure that the crops fit a ratio of the resolutions.
+
+        Raises
+        ------
+        ParameterError
+            If their side is no multiple of it.
+        """
+        if self.patch % ratio:
+            raise ParameterError(
+                f"patch: expected a multiple of the ratio {ratio}, got {self.patch}"
+            )
