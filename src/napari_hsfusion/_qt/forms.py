@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from magicgui.widgets import CheckBox, ComboBox, Container, LineEdit, SpinBox
+from magicgui.types import FileDialogMode
+from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
 from psygnal import Signal
+from qtpy.QtWidgets import QSizePolicy
 
 from ..errors import ParameterError
 from ..params import Params
 from ..params.base import FieldSpec
 
 _LARGEST = 2**31 - 1
+
+Field = ValueWidget | FileEdit
 
 
 class ParamsForm(Container):
@@ -24,15 +29,18 @@ class ParamsForm(Container):
     ----------
     base : Params
         The preset to start from.
+    only : sequence of str, optional
+        The parameters that are shown; those left out stay as they are in the preset.
     """
 
     edited = Signal()
 
-    def __init__(self, base: Params) -> None:
+    def __init__(self, base: Params, only: Sequence[str] | None = None) -> None:
         super().__init__(labels=True)
         self.margins = (0, 0, 0, 0)
+        self._only = only
         self._specs: dict[str, FieldSpec] = {}
-        self._fields: dict[str, ValueWidget] = {}
+        self._fields: dict[str, Field] = {}
         self._base = base
         self._loading = False
         self.load(base)
@@ -45,7 +53,7 @@ class ParamsForm(Container):
                 self._build(base)
             self._base = base
             for name, field in self._fields.items():
-                field.value = _shown(self._specs[name], getattr(base, name))
+                self._put(name, getattr(base, name))
         finally:
             self._loading = False
         self._show_applicable()
@@ -60,7 +68,11 @@ class ParamsForm(Container):
         """
         if name not in self._fields:
             raise ParameterError(f"unknown parameter {name!r}; known: {', '.join(self._fields)}")
-        self._fields[name].value = _shown(self._specs[name], value)
+        self._put(name, value)
+
+    def typed(self, name: str) -> Any:
+        """What a field holds; None if there is no such parameter, or nothing reads it."""
+        return self._now(name) if name in self._fields and self._applies(name) else None
 
     def changes(self) -> dict[str, Any]:
         """Parameters that differ from the preset, those left out that nothing reads.
@@ -71,9 +83,9 @@ class ParamsForm(Container):
             Naming the parameter, what was expected and what came.
         """
         typed = {
-            name: field.value
+            name: _typed(field)
             for name, field in self._fields.items()
-            if self._applies(name) and field.value != _shown(self._specs[name], self._value(name))
+            if self._applies(name) and _typed(field) != _shown(self._specs[name], self._value(name))
         }
         made = type(self._base).from_settings(typed, base=self._base)
         return {
@@ -85,12 +97,24 @@ class ParamsForm(Container):
         """Names of the parameters that are read under the values shown."""
         return [name for name in self._fields if self._applies(name)]
 
+    def _put(self, name: str, value: Any) -> None:
+        field, shown = self._fields[name], _shown(self._specs[name], value)
+        if isinstance(field, FileEdit):
+            # the line as it is: set as a value it would become an absolute path, auto too
+            field.line_edit.value = "" if shown == "auto" else shown
+        else:
+            field.value = shown
+
     def _value(self, name: str) -> Any:
         return getattr(self._base, name)
 
     def _build(self, base: Params) -> None:
         self.clear()
-        self._specs = {spec.name: spec for spec in base.describe()}
+        self._specs = {
+            spec.name: spec
+            for spec in base.describe()
+            if self._only is None or spec.name in self._only
+        }
         self._fields = {}
         for spec in self._specs.values():
             field = _field(spec)
@@ -105,17 +129,25 @@ class ParamsForm(Container):
 
     def _show_applicable(self) -> None:
         for name, field in self._fields.items():
-            if self._specs[name].applies:
+            if self._specs[name].applies or self._specs[name].unless:
                 field.visible = self._applies(name)
 
     def _applies(self, name: str) -> bool:
-        for other, allowed in self._specs[name].applies.items():
-            if self._fields[other].value not in allowed or not self._applies(other):
+        spec = self._specs[name]
+        for other, allowed in spec.applies.items():
+            if self._now(other) not in allowed:
                 return False
-        return True
+            if other in self._fields and not self._applies(other):
+                return False
+        unread = [self._now(other) in those for other, those in spec.unless.items()]
+        return not unread or not all(unread)
+
+    def _now(self, name: str) -> Any:
+        field = self._fields.get(name)
+        return self._value(name) if field is None else _typed(field)
 
 
-def _field(spec: FieldSpec) -> ValueWidget:
+def _field(spec: FieldSpec) -> Field:
     unit = f" [{spec.unit}]" if spec.unit else ""
     words: dict[str, Any] = {
         "name": spec.name,
@@ -130,8 +162,36 @@ def _field(spec: FieldSpec) -> ValueWidget:
         low = -_LARGEST if spec.low is None else int(spec.low)
         high = _LARGEST if spec.high is None else min(int(spec.high), _LARGEST)
         return SpinBox(min=low, max=high, value=low, **words)
+    if spec.file:
+        return _file_field(spec, words)
     # a line takes what no spin box does: 1e-8, and auto
     return LineEdit(**words)
+
+
+def _file_field(spec: FieldSpec, words: dict[str, Any]) -> FileEdit:
+    field = FileEdit(
+        mode=FileDialogMode.EXISTING_FILE,
+        filter=f"{spec.name.replace('_', ' ').capitalize()} (*{spec.file})",
+        nullable=spec.optional,
+        value=None,
+        **words,
+    )
+    line = field.line_edit.native
+    line.setPlaceholderText("auto")
+    # a long path may not widen the form
+    line.setMinimumWidth(60)
+    line.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+    field.choose_btn.text = "…"
+    field.choose_btn.tooltip = "Choose a file."
+    field.choose_btn.native.setMaximumWidth(30)
+    return field
+
+
+def _typed(field: Field) -> Any:
+    """Value of a field, of a file its path as text."""
+    if not isinstance(field, FileEdit):
+        return field.value
+    return field.line_edit.value.strip() or "auto"
 
 
 def _range(spec: FieldSpec) -> str:
@@ -149,4 +209,4 @@ def _shown(spec: FieldSpec, value: Any) -> Any:
         return value
     if value is None:
         return "auto"
-    return value if isinstance(value, str) else f"{value!r}"
+    return str(value) if spec.file else value if isinstance(value, str) else f"{value!r}"

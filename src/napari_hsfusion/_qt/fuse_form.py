@@ -129,7 +129,13 @@ class FuseForm(Container):
         self.advanced_button.changed.connect(self.toggle_advanced)
 
     def _emit_edited(self, *_: object) -> None:
+        self.networks.enabled = self._trains()
         self.edited.emit()
+
+    def _trains(self) -> bool:
+        """Whether the run would train networks, which a folder can keep."""
+        on = self.params.typed("train_on")
+        return bool(self._rows[self.method.value]["trains"]) and on in (None, "pair")
 
     def toggle_advanced(self, *_: object) -> None:
         """Show or hide seed, networks and every parameter of the method."""
@@ -176,7 +182,7 @@ class FuseForm(Container):
         folder: Any = self.networks.value
         # an empty line reads as the current folder
         kept = None if folder is None or str(folder) in ("", ".") else Path(folder)
-        if kept is not None and not self._rows[self.method.value]["trains"]:
+        if not self.networks.enabled:
             kept = None
         return {
             "method": self.method.value,
