@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -60,8 +61,6 @@ class EmrConfig:
     pseudo: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        first = tuple(b % self.bands for b in range(self.msi_bands))
-        object.__setattr__(self, "pseudo", tuple(int(b) for b in self.pseudo) or first)
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise WeightsError(
@@ -71,6 +70,10 @@ class EmrConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise WeightsError(f"{name}: expected a whole number of at least 1, got {value!r}")
+        if not (math.isfinite(self.kappa) and self.kappa > 0):
+            raise WeightsError(f"kappa: expected a number above 0, got {self.kappa}")
+        first = tuple(b % self.bands for b in range(self.msi_bands))
+        object.__setattr__(self, "pseudo", tuple(int(b) for b in self.pseudo) or first)
         outside = [b for b in self.pseudo if not 0 <= b < self.bands]
         if len(self.pseudo) != self.msi_bands or outside:
             raise WeightsError(
