@@ -144,8 +144,8 @@ def test_bad_input_is_refused_before_any_window(launched: list[Any], tmp_path: P
     broken = tmp_path / "broken.tif"
     broken.write_bytes(b"II*\0 and then nothing")
     assert "broken.tif" in refused("napari", broken)
-    assert "expected simulate, fuse, compare, spectrum, got 'train'" in refused(
-        "napari", "--widget", "train"
+    assert "expected simulate, fuse, compare, train, spectrum, got 'evaluate'" in refused(
+        "napari", "--widget", "evaluate"
     )
     assert launched == []
 

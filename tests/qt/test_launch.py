@@ -112,8 +112,8 @@ def test_the_first_widget_lies_on_top(open_viewer: Open, qtbot: Any) -> None:
 def test_an_unknown_widget_opens_no_viewer(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Any] = []
     monkeypatch.setattr(napari, "Viewer", lambda **_: opened.append(1))
-    with pytest.raises(ParameterError, match="expected simulate, fuse, compare, spectrum"):
-        launch.open_viewer([], ["train"])
+    with pytest.raises(ParameterError, match="expected simulate, fuse, compare, train, spectrum"):
+        launch.open_viewer([], ["evaluate"])
     assert opened == []
 
 

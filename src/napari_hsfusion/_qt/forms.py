@@ -9,11 +9,11 @@ from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, LineEdit, SpinBox
 from magicgui.widgets.bases import ValueWidget
 from psygnal import Signal
-from qtpy.QtWidgets import QSizePolicy
 
 from ..errors import ParameterError
 from ..params import Params
 from ..params.base import FieldSpec
+from .rows import narrow_file
 
 _LARGEST = 2**31 - 1
 
@@ -52,7 +52,7 @@ class ParamsForm(Container):
             if type(base) is not type(self._base) or not self._fields:
                 self._build(base)
             self._base = base
-            for name, field in self._fields.items():
+            for name in self._fields:
                 self._put(name, getattr(base, name))
         finally:
             self._loading = False
@@ -176,14 +176,8 @@ def _file_field(spec: FieldSpec, words: dict[str, Any]) -> FileEdit:
         value=None,
         **words,
     )
-    line = field.line_edit.native
-    line.setPlaceholderText("auto")
-    # a long path may not widen the form
-    line.setMinimumWidth(60)
-    line.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-    field.choose_btn.text = "…"
-    field.choose_btn.tooltip = "Choose a file."
-    field.choose_btn.native.setMaximumWidth(30)
+    field.line_edit.native.setPlaceholderText("auto")
+    narrow_file(field)
     return field
 
 

@@ -73,7 +73,7 @@ class FuseForm(Container):
             tooltip="A set of parameters that belong together.",
         )
         self.device = ComboBox(
-            choices=_devices(chosen.device),
+            choices=devices(chosen.device),
             value=chosen.device,
             tooltip="Where to compute; auto takes the first CUDA device, else the CPU.",
         )
@@ -221,7 +221,7 @@ def _methods() -> dict[str, dict[str, Any]]:
         ) from error
 
 
-def _devices(wanted: str) -> list[str]:
+def devices(wanted: str) -> list[str]:
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

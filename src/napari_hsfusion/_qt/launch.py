@@ -23,6 +23,7 @@ WIDGETS = {
     "simulate": "Simulate",
     "fuse": "Fuse",
     "compare": "Compare",
+    "train": "Train",
     "spectrum": "Spectrum",
 }
 """Widgets by the names of the command line, with their titles in the manifest."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from magicgui.widgets import (
     CheckBox,
@@ -35,6 +36,22 @@ def row(label: str, *widgets: Widget, tooltip: str = "") -> Container:
     metrics = QFontMetrics(said.native.font())
     said.native.setFixedWidth(metrics.horizontalAdvance(_WIDEST) + 16)
     return made
+
+
+def narrow_file(field: FileEdit) -> None:
+    """Let the field of a file be as narrow as its form is, however long the path."""
+    line = field.line_edit.native
+    line.setMinimumWidth(60)
+    line.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+    field.choose_btn.text = "…"
+    field.choose_btn.tooltip = "Choose a file."
+    field.choose_btn.native.setMaximumWidth(30)
+
+
+def path_of(field: FileEdit) -> Path | None:
+    """Path that a field names; an empty line names none."""
+    text = field.line_edit.value.strip()
+    return Path(text).expanduser() if text else None
 
 
 def column(widgets: Sequence[Widget]) -> Container:

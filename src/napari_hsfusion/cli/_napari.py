@@ -14,7 +14,7 @@ import typer
 from ..errors import HSFusionError, VariableError
 from ._console import reporting
 
-WIDGETS = ("simulate", "fuse", "compare", "spectrum")
+WIDGETS = ("simulate", "fuse", "compare", "train", "spectrum")
 DEFAULT = ("fuse", "spectrum")
 
 _LAUNCH = "napari_hsfusion._qt.launch"
