@@ -111,5 +111,6 @@ class EmrDiffParams(Params):
 
 EMR_DIFF_PRESETS: Mapping[str, EmrDiffParams] = {
     "default": EmrDiffParams(),
+    "network": EmrDiffParams(consistency=False),
     "pair": EmrDiffParams(train_on="pair"),
 }
