@@ -16,6 +16,8 @@ _PUBLIC = {
     "iter_fuse": "api",
     "train": "api",
     "iter_train": "api",
+    "reproduce": "api",
+    "iter_reproduce": "api",
     "expected_cost": "api",
     "evaluate": "api",
     "compare": "api",

@@ -14,6 +14,7 @@ from ._fuse import expected_cost, fuse, iter_fuse, preset_params
 from ._observe import make_pair
 from ._provenance import verify
 from ._regions import RegionSpectrum, pixel_spectrum, region_spectrum
+from ._reproduce.interface import iter_reproduce, reproduce
 from ._script import as_script
 from ._simulate import SimulatedPair, simulate
 from ._train import iter_train, train
@@ -33,12 +34,14 @@ __all__ = [
     "expected_cost",
     "fuse",
     "iter_fuse",
+    "iter_reproduce",
     "iter_train",
     "methods",
     "open_cube",
     "pixel_spectrum",
     "preset_params",
     "region_spectrum",
+    "reproduce",
     "save_cube",
     "simulate",
     "train",

@@ -199,8 +199,9 @@ def open_scenes(
 
     Parameters
     ----------
-    data : path, xarray.DataArray, or iterable of them
-        Folders are searched through, hidden files left out.
+    data : path, xarray.DataArray, iterable of them, or SceneSet
+        Folders are searched through, hidden files left out. A set that is open already
+        is given back as it is.
     ratio : int
         Scenes are cut at the bottom and right to a multiple of it.
     patch : int
@@ -228,6 +229,9 @@ def open_scenes(
     ParameterError
         If no scene is left, saying what was found.
     """
+    if isinstance(data, SceneSet):
+        yield len(data.scenes), len(data.scenes)
+        return data
     found, skipped = _opened(_items(data))
     wanted = bands if bands is not None else _usual(found)
     kept: list[Scene] = []

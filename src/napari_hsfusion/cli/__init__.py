@@ -15,6 +15,7 @@ from ._demo import demo
 from ._fuse import fuse
 from ._napari import napari
 from ._report import evaluate, info, methods
+from ._reproduce import reproduce
 from ._script import script
 from ._simulate import simulate
 from ._train import train
@@ -47,7 +48,20 @@ def _root(
     """Fuse a low-resolution hyperspectral image with a high-resolution multispectral one."""
 
 
-for _command in (info, demo, simulate, fuse, train, evaluate, assess, methods, script, napari):
+_COMMANDS = (
+    info,
+    demo,
+    simulate,
+    fuse,
+    train,
+    reproduce,
+    evaluate,
+    assess,
+    methods,
+    script,
+    napari,
+)
+for _command in _COMMANDS:
     app.command()(_command)
 
 

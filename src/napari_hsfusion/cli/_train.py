@@ -145,7 +145,7 @@ def _run(data: list[Path], out: Path, *, leads: bool, **options: Any) -> Trained
     token = CancelToken()
     events = api.iter_train(data, out, cancel=token, **options)
     begun, step, loss = time.perf_counter(), 0, None
-    with ProgressBars() as bars, _stopping(token):
+    with ProgressBars() as bars, stopping(token):
         try:
             while True:
                 event = next(events)
@@ -177,7 +177,7 @@ def _run(data: list[Path], out: Path, *, leads: bool, **options: Any) -> Trained
 
 
 @contextmanager
-def _stopping(token: CancelToken) -> Iterator[None]:
+def stopping(token: CancelToken) -> Iterator[None]:
     """Let the first interruption end the run between two steps, a second one at once."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,0 +1,132 @@
+"""Scores of a trained design on validation scenes, in two named conventions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._evaluate import Evaluation, iter_evaluate
+from .._training.trial import Case
+from ..engine.emr.model import EmrModel
+from ..engine.events import CancelToken
+from .designs import METRICS
+
+CONVENTIONS = ("emr-diff", "hsfusion")
+"""In which everything is scored; the first is the paper's."""
+
+_TILE = 256
+
+Figures = dict[str, dict[str, float | None]]
+"""Convention to metric to value; None where a metric has none."""
+
+
+def restored(
+    model: EmrModel, case: Case, device: torch.device, seed: int, cancel: CancelToken
+) -> Tensor:
+    """Cube (C, H, W) that a network makes of a validation pair; nothing is done to it after.
+
+    Parameters
+    ----------
+    model : EmrModel
+        On `device`, in evaluation mode.
+    case : Case
+    device : torch.device
+    seed : int
+        Of the sampling.
+    cancel : CancelToken
+        Looked at before every step.
+    """
+    batch = case.batch
+    up, msi, edges = (tensor.to(device) for tensor in (batch.up, batch.msi, batch.edges))
+    tile = _TILE if max(batch.clean.shape[-2:]) > _TILE else 0
+    steps = model.restore(up, msi, edges, torch.Generator().manual_seed(seed), tile)
+    cube = batch.up
+    for _ in range(model.config.steps):
+        cancel.check()
+        with torch.no_grad():
+            cube = next(steps)
+    return cube[0].float().cpu()
+
+
+def score(case: Case, cube: Tensor, ratio: int, cancel: CancelToken) -> Figures:
+    """Figures of one cube against its scene, both divided by the scene's span.
+
+    Parameters
+    ----------
+    case : Case
+    cube : Tensor, shape (C, H, W)
+    ratio : int
+    cancel : CancelToken
+        Looked at after every metric.
+    """
+    truth, guess = case.batch.clean[0].float().numpy(), cube.numpy()
+    out: Figures = {}
+    for convention in CONVENTIONS:
+        steps = iter_evaluate(truth, guess, ratio, convention)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                measured: Evaluation = stop.value
+                break
+            cancel.check()
+        out[convention] = {key: _finite(measured.row[key]) for key in METRICS}
+    return out
+
+
+def mean(figures: Sequence[Figures]) -> Figures:
+    """Mean over scenes; None where a scene has no value."""
+    out: Figures = {}
+    for convention in CONVENTIONS:
+        out[convention] = {}
+        for key in METRICS:
+            values = [f[convention][key] for f in figures]
+            known = [v for v in values if v is not None]
+            whole = len(known) == len(values) and known
+            out[convention][key] = sum(known) / len(known) if whole else None
+    return out
+
+
+def columns() -> Iterator[tuple[str, str, str, str]]:
+    """Convention, metric, label with the unit, and number format of every column."""
+    from ..metrics import metric_infos
+
+    for convention in CONVENTIONS:
+        infos = metric_infos(convention)
+        for key in METRICS:
+            info = infos[key]
+            label = info.label if info.unit == "1" else f"{info.label} ({info.unit})"
+            yield convention, key, label, _FORMATS[info.unit]
+
+
+def as_text(value: float | None, form: str) -> str:
+    """Text of a figure, a dash where there is none."""
+    return "–" if value is None else format(value, form)
+
+
+def to_numbers(figures: Mapping[str, Any]) -> Figures:
+    """Figures as a record has them.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If it has others.
+    """
+    return {
+        convention: {
+            key: None if figures[convention][key] is None else float(figures[convention][key])
+            for key in METRICS
+        }
+        for convention in CONVENTIONS
+    }
+
+
+_FORMATS = {"dB": ".2f", "1": ".4f", "rad": ".4f", "deg": ".3f", "%": ".4f"}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,412 @@
+"""Reproducing a paper's tables: every design once, alike, resumed, and laid out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import Result
+from small_pairs import scene
+from typer.testing import CliRunner
+
+from napari_hsfusion import api
+from napari_hsfusion._reproduce import study
+from napari_hsfusion._reproduce.designs import TABLES, tables_for, variants_of
+from napari_hsfusion._reproduce.interface import Budget, Reproduced, Scored
+from napari_hsfusion.cli import app
+from napari_hsfusion.cube import make_cube
+from napari_hsfusion.engine.emr.weights import load_weights
+from napari_hsfusion.engine.events import CancelToken, Started, Step
+from napari_hsfusion.errors import (
+    Cancelled,
+    PairError,
+    ParameterError,
+    TrainingError,
+    WriteError,
+)
+
+NAME = "emr-diff-ablation"
+NM = np.linspace(450.0, 650.0, 5)
+SRF = "gaussian:480/60,600/80"
+QUICK: dict[str, Any] = {
+    "budget": "steps=2",
+    "scale": 4,
+    "psf": "box",
+    "srf": SRF,
+    "device": "cpu",
+    "design": {"width": 8},
+    "params": {"patch": 16, "validation_side": 16},
+}
+SMALL = {**QUICK, "tables": "noise"}
+COMMAND = ["reproduce", NAME, "--budget", "steps=2", "--scale", 4, "--psf", "box", "--srf", SRF]
+COMMAND += ["--device", "cpu", "--design", "width=8", "--set", "patch=16"]
+COMMAND += ["--set", "validation_side=16"]
+
+
+def cube(seed: int, height: int = 32, width: int = 40) -> xr.DataArray:
+    values = 3000.0 * scene(5, height, width, seed) + 100.0
+    return make_cube(values.astype(np.uint16), wavelength=NM, name=f"scene-{seed}")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train/ with two scenes and something unreadable, val/ with two, small/ with a study."""
+    root = tmp_path_factory.mktemp("study")
+    for name, seeds in (("train", (1, 2)), ("val", (3, 4))):
+        (root / name).mkdir()
+        for seed in seeds:
+            api.save_cube(cube(seed), root / name / f"{seed}.tif")
+    (root / "train" / "notes.txt").write_text("not a cube")
+    reproduce(root, "small", **SMALL)
+    return root
+
+
+@pytest.fixture
+def folders(made: Path, tmp_path: Path) -> Path:
+    """A copy of them that a test may change."""
+    shutil.copytree(made, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def reproduce(folders: Path, out: str = "out", **options: Any) -> Reproduced:
+    return api.reproduce(NAME, folders / "train", folders / "val", folders / out, **options)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def record_in(folder: Path) -> dict[str, Any]:
+    out: dict[str, Any] = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    return out
+
+
+def figures(record: Any) -> dict[str, Any]:
+    """Everything of a record's designs that does not hang on the clock."""
+    return {
+        name: {k: v for k, v in row.items() if k != "hours"}
+        for name, row in json.loads(json.dumps(record["designs"])).items()
+    }
+
+
+def test_the_designs_are_those_of_the_slides() -> None:
+    """Thirteen distinct ones in sixteen rows; each row differs as its label says."""
+    tables = tables_for(TABLES, 31, 3)
+    assert [len(table.rows) for table in tables] == [3, 2, 4, 5, 3]
+    variants, names = variants_of(tables, {"width": 16}, 31, 3, 8)
+    assert len(variants) == 13
+    assert [n for listed in names.values() for n in listed].count("full") == 5
+    full = variants["full"].config
+    assert (full.residual, full.noise, full.steps) == ("multimodal", "edge-aware", 5)
+    assert (full.architecture, full.pseudo, full.start) == ("baf-unet", (0, 1, 2), "bicubic")
+    assert all(v.config.width == 16 for v in variants.values())
+    found = [
+        (variants[n].config.residual, variants[n].config.noise, variants[n].config.steps)
+        for table in ("residual", "noise", "steps")
+        for n in names[table]
+    ]
+    assert [f[0] for f in found[:3]] == ["none", "unimodal", "multimodal"]
+    assert [f[1] for f in found[3:5]] == ["plain", "edge-aware"]
+    assert [f[2] for f in found[5:]] == [3, 4, 5, 10]
+    networks = [variants[n].config.architecture for n in names["network"]]
+    assert networks == ["unet", "b-unet", "af-unet", "baf-unet-s", "baf-unet"]
+    pseudo = [variants[n].config.pseudo for n in names["pseudo"]]
+    assert pseudo == [(28, 29, 30), (0, 14, 30), (0, 1, 2)]
+    for table in tables:
+        assert all(row.published is not None for row in table.rows)
+        assert table.rows[-2 if table.name == "steps" else -1].published[0] == 49.28
+
+
+@pytest.mark.parametrize(("bands", "msi", "count"), [(5, 2, 3), (4, 4, 1), (7, 1, 3), (2, 3, 3)])
+def test_pseudo_bands_of_other_cubes(bands: int, msi: int, count: int) -> None:
+    """As many as the MSI has, within the cube, each choice once; nothing was published."""
+    (table,) = tables_for(["pseudo"], bands, msi)
+    variants, names = variants_of((table,), {}, bands, msi, 4)
+    assert len(table.rows) == len(set(names["pseudo"])) == count
+    assert names["pseudo"][-1] == "full"
+    assert all(row.published is None for row in table.rows)
+    assert all(len(v.config.pseudo) == msi for v in variants.values())
+    if (bands, msi) == (7, 1):
+        assert [row.label for row in table.rows] == ["(7)", "(4)", "(1)"]
+
+
+def test_everything_by_one_call(folders: Path) -> None:
+    """All tables: each design trained once for the budget, scored, written three ways."""
+    events: list[Any] = []
+    done = reproduce(folders, seed=3, progress=events.append, **QUICK)
+    assert isinstance(events[0], Started)
+    assert events[-1] == done
+    scored = [e for e in events if isinstance(e, Scored)]
+    assert [e.index for e in scored] == list(range(1, 14))
+    assert {e.total for e in scored} == {13}
+    steps = [e for e in events if isinstance(e, Step) and e.stage == "train"]
+    assert len(steps) == 2 * 13
+    whole = [e for e in events if isinstance(e, Step) and e.stage == "all designs"]
+    assert [e.index for e in whole] == list(range(1, 27))
+    assert {e.total for e in whole} == {26}
+
+    assert sorted(done.tables) == sorted(TABLES)
+    out = folders / "out"
+    expected = {f"{t}.{e}" for t in TABLES for e in ("csv", "md", "png")}
+    assert {p.name for p in out.iterdir()} == expected | {"record.json", "weights"}
+    assert not list((out / "weights").glob("*.state.*"))
+    record = record_in(out)
+    assert record == {**json.loads(json.dumps(done.record)), "kind": record["kind"]}
+    assert record["skipped"][0][0] == "notes.txt"
+    assert (record["run"]["seed"], record["run"]["budget"]) == (3, {"steps": 2})
+    assert record["hardware"]["device"] == "cpu"
+    assert "napari-hsfusion" in record["versions"]
+    assert [s["name"] for s in record["run"]["scenes"]] == ["1.tif", "2.tif"]
+    assert str(folders) not in json.dumps(record)
+    assert len(record["designs"]) == 13
+    for name, row in record["designs"].items():
+        assert row["steps"] == 2
+        assert row["loss"] > 0
+        model, header = load_weights(out / "weights" / f"{name}.safetensors")
+        assert model.config.to_record() == row["config"]
+        assert header["seed"] == 3
+    distinct = {json.dumps(row["figures"]) for row in record["designs"].values()}
+    assert len(distinct) == 13
+
+    for table in TABLES:
+        listed = rows(out / f"{table}.csv")
+        assert listed[-1]["design"] == ""
+        names = [row["design"] for row in listed[:-1]]
+        assert names == record["tables"][table]
+        for row in listed[:-1]:
+            kept = record["designs"][row["design"]]["figures"]
+            assert float(row["hsfusion psnr"]) == pytest.approx(kept["hsfusion"]["psnr"])
+            assert float(row["emr-diff sam"]) == pytest.approx(kept["emr-diff"]["sam"])
+            assert row["emr-diff ssim"] == ""  # it takes sides over 160
+        assert (out / f"{table}.png").read_bytes().startswith(b"\x89PNG")
+        text = (out / f"{table}.md").read_text(encoding="utf-8")
+        assert "Budget: 2 steps a design, 2 steps in " in text
+        assert "the order of the rows, not the figures" in text
+        assert text.count("\n| ") == len(listed) + 2
+    assert "| multimodal |" in (out / "residual.md").read_text(encoding="utf-8")
+    assert "*49.28*" in (out / "residual.md").read_text(encoding="utf-8")
+    assert [r["published psnr"] for r in rows(out / "pseudo.csv")] == [""] * 4
+
+
+def test_scores_are_those_of_the_weights(folders: Path) -> None:
+    """The figures are those of evaluating what the saved network gives for each scene."""
+    import torch
+
+    from napari_hsfusion._training.scenes import open_scenes
+    from napari_hsfusion._training.sensors import Sensors
+    from napari_hsfusion._training.trial import Trial
+    from napari_hsfusion.sensors.psf import parse_psf
+
+    reading = open_scenes(folders / "val", ratio=4, patch=16)
+    try:
+        while True:
+            next(reading)
+    except StopIteration as stop:
+        scenes = stop.value
+    model, header = load_weights(folders / "small" / "weights" / "noise-plain.safetensors")
+    trial = Trial(
+        scenes,
+        Sensors(4, parse_psf("box"), np.asarray(header["srf"])),
+        side=16,
+        device=torch.device("cpu"),
+        seed=0,
+        cancel=CancelToken(),
+    )
+    found = []
+    for case in trial.cases:
+        batch = case.batch
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            *_, last = model.restore(batch.up, batch.msi, batch.edges, generator)
+        found.append(api.evaluate(batch.clean[0].numpy(), last[0].numpy(), 4))
+    record = record_in(folders / "small")
+    row = record["designs"]["noise-plain"]
+    for key in ("psnr", "sam", "ergas", "ssim"):
+        expected = np.mean([f[key] for f in found])
+        assert row["figures"]["hsfusion"][key] == pytest.approx(expected, rel=1e-6)
+    plain = [api.evaluate(c.batch.clean[0].numpy(), c.batch.up[0].numpy(), 4) for c in trial.cases]
+    start = record["start"]["hsfusion"]["psnr"]
+    assert start == pytest.approx(np.mean([f["psnr"] for f in plain]), rel=1e-6)
+
+
+def test_interrupted_and_resumed(folders: Path) -> None:
+    """Stopped twice in trainings: the figures and tables of the uninterrupted run."""
+    for scored, step in ((0, 1), (1, 1)):
+        token = CancelToken()
+        seen: list[Any] = []
+
+        def stopping(event: Any, at: int = step, n: int = scored, t: Any = token) -> None:
+            if isinstance(event, Scored):
+                seen.append(event)  # noqa: B023
+            last = isinstance(event, Step) and event.stage == "train" and event.index == at
+            if last and len(seen) == n:  # noqa: B023
+                t.cancel()
+
+        with pytest.raises(Cancelled):
+            reproduce(folders, "parts", resume=True, cancel=token, progress=stopping, **SMALL)
+        assert len(record_in(folders / "parts")["designs"]) == scored
+        assert len(list((folders / "parts" / "weights").glob("*.state.safetensors"))) == 1
+    events: list[Any] = []
+    parts = reproduce(folders, "parts", resume=True, progress=events.append, **SMALL)
+    assert figures(parts.record) == figures(record_in(folders / "small"))
+    assert [e.earlier for e in events if isinstance(e, Scored)] == [True, False]
+    assert sum(isinstance(e, Step) and e.stage == "train" for e in events) == 1
+    first, second = (
+        [{k: v for k, v in r.items() if k != "hours"} for r in rows(folders / part / "noise.csv")]
+        for part in ("small", "parts")
+    )
+    assert first == second
+    # another table of the same study: what is done already is not done again
+    events.clear()
+    more = {**SMALL, "tables": "residual"}
+    added = reproduce(folders, "parts", resume=True, progress=events.append, **more)
+    assert [e.earlier for e in events if isinstance(e, Scored)] == [True, False, False]
+    assert set(added.tables) == {"residual"}
+    assert (folders / "parts" / "noise.md").exists()
+
+
+def test_nothing_of_an_earlier_study_is_lost(folders: Path) -> None:
+    """A folder with a record is refused; so is going on with another study."""
+    path = folders / "small" / "record.json"
+    before = path.read_bytes()
+    with pytest.raises(ParameterError, match=r"record\.json: there already; resume"):
+        reproduce(folders, "small", **SMALL)
+    with pytest.raises(ParameterError, match="either resume or overwrite"):
+        reproduce(folders, "small", resume=True, overwrite=True, **SMALL)
+    for change, words in (
+        ({"seed": 1}, "has seed = 0, this one 1"),
+        ({"budget": {"steps": 3}}, "has budget"),
+        ({"psf": "bicubic"}, "has psf = box, this one bicubic"),
+        ({"design": {"width": 9}}, "has design"),
+        ({"start": "subspace"}, "has design"),
+        ({"params": {**SMALL["params"], "rate": 1e-3}}, "has parameters"),
+    ):
+        with pytest.raises(ParameterError, match=words):
+            reproduce(folders, "small", resume=True, **{**SMALL, **change})
+    api.save_cube(cube(9), folders / "val" / "4.tif")
+    with pytest.raises(ParameterError, match="has validation"):
+        reproduce(folders, "small", resume=True, **SMALL)
+    assert path.read_bytes() == before
+    path.write_bytes(before[:-40])
+    with pytest.raises(ParameterError, match="not the record of a reproduction"):
+        reproduce(folders, "small", resume=True, **SMALL)
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(Cancelled):
+        reproduce(folders, "small", overwrite=True, cancel=token, **SMALL)
+    done = reproduce(folders, "small", overwrite=True, **{**QUICK, "tables": ["pseudo"]})
+    assert set(done.record["designs"]) == {"pseudo-4-5", "pseudo-1-5", "full"}
+    assert not (folders / "small" / "noise.md").exists()
+
+
+def test_a_budget_of_time(folders: Path) -> None:
+    """Each design ends with its time; the progress counts seconds."""
+    events: list[Any] = []
+    options = {**QUICK, "budget": "minutes=0.01", "tables": "noise"}
+    done = reproduce(folders, progress=events.append, **options)
+    for row in done.record["designs"].values():
+        assert 1 <= row["steps"] < 1000
+        assert row["hours"] >= 0.6 / 3600
+    whole = [e for e in events if isinstance(e, Step) and e.stage == "all designs"]
+    assert {e.total for e in whole} == {2}
+    assert whole[-1].index == 2
+    assert "Budget: 0.01 minutes a design" in done.tables["noise"].read_text(encoding="utf-8")
+
+
+def test_bad_options(folders: Path) -> None:
+    """Each is refused with what was expected, before anything is made."""
+    for change, kind, words in (
+        ({"budget": "forever"}, ParameterError, "budget: expected minutes=NUMBER"),
+        ({"budget": "hours=1"}, ParameterError, "budget: expected minutes=NUMBER"),
+        ({"budget": "steps=0"}, ParameterError, "steps: expected"),
+        ({"budget": "minutes=auto"}, ParameterError, "budget: expected"),
+        ({"budget": {"steps": 1, "minutes": 1}}, ParameterError, "budget: expected"),
+        ({"tables": "colours"}, ParameterError, "tables: expected some of residual, .*'colours'"),
+        ({"tables": "noise,noise"}, ParameterError, "each name once"),
+        ({"tables": []}, ParameterError, "each name once"),
+        ({"srf": None}, ParameterError, "srf: expected"),
+        ({"start": "warm"}, ParameterError, "start: expected one of bicubic, subspace"),
+        ({"design": {"T": 3}}, ParameterError, "design: T: the tables set this"),
+        ({"design": {"start": "subspace"}}, ParameterError, "an option of its own"),
+        ({"design": {"depth": 3}}, ParameterError, "unknown option 'depth'"),
+        ({"params": {"steps": 9}}, ParameterError, "steps has no effect here"),
+        ({"params": {"patch": 18}}, ParameterError, "multiple of the ratio 4, got 18"),
+        ({"scale": 0}, ParameterError, "scale"),
+        ({"patience": 2}, ParameterError, "patience has no effect here"),
+    ):
+        with pytest.raises(kind, match=words):
+            reproduce(folders, **{**SMALL, **change})
+        assert not (folders / "out").exists(), change
+    with pytest.raises(ParameterError, match="expected one of emr-diff-ablation, got 'table-9'"):
+        api.reproduce("table-9", folders / "train", folders / "val", folders / "out", **SMALL)
+    with pytest.raises(WriteError):
+        reproduce(folders, "train/notes.txt", **SMALL)
+    with pytest.raises(PairError, match="expected 5 columns"):
+        reproduce(folders, **{**SMALL, "srf": np.ones((2, 9))})
+    with pytest.raises(ParameterError, match=r"validation data: .*notes"):
+        api.reproduce(
+            NAME, folders / "train", folders / "train" / "notes.txt", folders / "out", **SMALL
+        )
+
+
+def test_a_training_that_fails_names_its_design(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was done before it is kept, and resuming goes on with it."""
+    real = study.training_events
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        if options["design"].get("noise") == "plain":
+            raise TrainingError("training diverged at step 1")
+        return (yield from real(*arguments, **options))
+
+    monkeypatch.setattr(study, "training_events", failing)
+    with pytest.raises(TrainingError, match="design noise-plain: training diverged at step 1"):
+        reproduce(folders, **SMALL)
+    assert set(record_in(folders / "out")["designs"]) == {"full"}
+
+
+def test_budgets_are_read() -> None:
+    assert Budget.of("minutes=2.5") == Budget("minutes", 2.5)
+    assert Budget.of({"steps": 60}).settings() == {"steps": 60, "minutes": None}
+    assert str(Budget.of(" steps = 60 ")) == "60 steps"
+    assert Budget.of("minutes=1").settings()["steps"] == 100_000_000
+
+
+def call(*arguments: Any) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_the_command(folders: Path) -> None:
+    """It gives the Python interface's figures, tells of progress, and resumes."""
+    twin = record_in(folders / "small")
+    out = folders / "out"
+    arguments = (*COMMAND, "--data", folders / "train", "--val", folders / "val", "-o", out)
+    done = call(*arguments, "--tables", "noise")
+    assert done.exit_code == 0, (done.stderr, done.exception)
+    record = record_in(out)
+    assert figures(record) == figures(twin)
+    assert record["run"] == twin["run"]
+    assert "note: notes.txt was skipped: " in done.stderr
+    assert "design 1 of 2, full: PSNR (dB) " in done.stderr
+    assert "about " in done.stderr
+    assert "noise, 2 steps a design; convention: emr-diff" in done.stdout
+    assert str(out / "noise.md") in done.stdout
+    again = call(*arguments)
+    assert again.exit_code == 2
+    assert "resume goes on" in again.stderr
+    more = call(*arguments, "--tables", "noise", "--resume", "--json")
+    assert more.exit_code == 0, more.stderr
+    assert "full: " in more.stderr
+    assert "done before" in more.stderr
+    document = json.loads(more.stdout)
+    assert document["tables"] == {"noise": str(out / "noise.md")}
+    assert figures(document["record"]) == figures(twin)
+    assert "emr-diff-ablation" in call("reproduce", "--help").stdout
