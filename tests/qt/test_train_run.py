@@ -139,8 +139,8 @@ def test_a_run_ends_as_the_interface_alone_would(
     assert "Done: w.safetensors, 6 steps, PSNR (dB)" in widget.summary.text()
     assert "EMR-Diff" in widget.summary.text()
     assert [layer.name for layer in viewer.layers] == [
-        "3.tif restored (composite)",
-        "3.tif restored",
+        "3 restored (composite)",
+        "3 restored",
     ]
     picture, restored = viewer.layers
     assert (kind_of(picture), kind_of(restored)) == ("composite", "cube")
@@ -175,6 +175,7 @@ def test_cancel_keeps_the_state_and_going_on_ends_alike(
     assert widget.keywords()["resume"] is True
     assert not widget.keywords()["overwrite"]
     assert widget.form._earlier_row.visible
+    assert widget.train_button.text == "Go on"
     widget.form.params.set_value("steps", step + 4)
     assert f"Goes on after step {step} of {step + 4}" in widget.summary.text()
     assert widget.run() is not None
@@ -193,7 +194,7 @@ def test_cancel_keeps_the_state_and_going_on_ends_alike(
 
 def test_starting_anew_writes_over(viewer: Any, qtbot: Any, folder: Path) -> None:
     widget = dock(viewer, folder, steps=2)
-    widget.form.validation.remove(widget.form.validation.entries)
+    widget.form.validation.drop(widget.form.validation.entries)
     assert "without validation data" in widget.summary.text()
     widget.run()
     until_over(qtbot, widget)
@@ -257,7 +258,7 @@ def test_layers_are_data_too(viewer: Any, qtbot: Any, folder: Path) -> None:
     widget = dock(viewer, folder, steps=3)
     form = widget.form
     for part in (form.data, form.validation):
-        part.remove(part.entries)
+        part.drop(part.entries)
     form.data.fill_menu()
     offered = {action.text(): action for action in form.data.menu.actions()}
     assert {"Layer a", "Layer b", "Layer look"} <= set(offered)

@@ -110,9 +110,8 @@ class TrainWidget(Container):
         self.summary.setToolTip("What the training will do, or why it cannot start.")
         self.skipped = QPlainTextEdit()
         self.skipped.setReadOnly(True)
-        self.skipped.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.skipped.setToolTip("What cannot be trained on, and why.")
-        self.skipped.setFixedHeight((_LISTED + 1) * self.skipped.fontMetrics().height() + 8)
+        self.skipped.setFixedHeight(_LISTED * self.skipped.fontMetrics().height() + 8)
         self.skipped.setVisible(False)
         rows = [
             [self.train_button, self.pause_button, self.cancel_button],
@@ -147,6 +146,7 @@ class TrainWidget(Container):
         self.outlook = self.form.look_ahead()
         self.say(self.outlook.text)
         self.train_button.enabled = self.outlook.possible
+        self.train_button.text = "Go on" if self.form.goes_on else "Train"
 
     # -- what it says
 
@@ -337,8 +337,10 @@ class TrainWidget(Container):
 
     def _show(self, shown: Shown) -> None:
         if self._trials is None:
-            name = f"{shown.cube.name} restored"
-            self._trials = TrialLayers(self._viewer, name, self._place(str(shown.cube.name)))
+            scene = str(shown.cube.name)
+            of_layer = self.form.validation.layer(scene) is not None
+            name = f"{scene if of_layer else Path(scene).stem} restored"
+            self._trials = TrialLayers(self._viewer, name, self._place(scene))
         self._trials.show(shown)
 
     def _place(self, scene: str) -> Any:

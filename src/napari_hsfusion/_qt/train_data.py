@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import Container, Label, PushButton
+from magicgui.widgets.bases import Widget
 from psygnal import Signal
 from qtpy.QtWidgets import QAbstractItemView, QFileDialog, QListWidget, QMenu, QSizePolicy
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.viewer import Viewer
 
-_LINES = 3
+_LINES = (2, 5)  # of the list, at least and at most
 _FILTER = "Cubes (*.hdr *.img *.dat *.mat *.tif *.tiff *.bsq *.bil *.bip);;All files (*)"
 
 
@@ -49,9 +50,8 @@ class DataList(Container):
         )
         said = Label(value=title)
         said.tooltip = tooltip
-        head = Container(
-            widgets=[said, self.add_button, self.remove_button], layout="horizontal", labels=False
-        )
+        parts: list[Widget] = [said, self.add_button, self.remove_button]
+        head = Container(widgets=parts, layout="horizontal", labels=False)
         head.margins = (0, 0, 0, 0)
         super().__init__(widgets=[head], labels=False)
         self.margins = (0, 0, 0, 0)
@@ -59,8 +59,7 @@ class DataList(Container):
         self.view = QListWidget()
         self.view.setToolTip(tooltip)
         self.view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        height = self.view.fontMetrics().height() + 4
-        self.view.setFixedHeight(_LINES * height + 8)
+        self._fit()
         self.view.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.native.layout().addWidget(self.view)
         self.menu = QMenu(self.add_button.native)
@@ -107,7 +106,7 @@ class DataList(Container):
                     one.events.name.connect(self._renamed)
         self._show()
 
-    def remove(self, entries: Sequence[Path | Layer]) -> None:
+    def drop(self, entries: Sequence[Path | Layer]) -> None:
         """Take entries off the list."""
         kept = []
         for entry in self._entries:
@@ -122,7 +121,7 @@ class DataList(Container):
     def remove_selected(self, *_: object) -> None:
         """Take the selected entries off the list."""
         rows = {index.row() for index in self.view.selectedIndexes()}
-        self.remove([self._entries[k] for k in sorted(rows)])
+        self.drop([self._entries[k] for k in sorted(rows)])
 
     def release(self) -> None:
         """Follow the viewer no more: for windows that close."""
@@ -150,7 +149,7 @@ class DataList(Container):
             self.add(Path(chosen))
 
     def _ask_files(self, *_: object) -> None:
-        chosen, _ = QFileDialog.getOpenFileNames(self.native, "Add cubes", "", _FILTER)
+        chosen = QFileDialog.getOpenFileNames(self.native, "Add cubes", "", _FILTER)[0]
         self.add(*(Path(name) for name in chosen))
 
     @staticmethod
@@ -158,7 +157,7 @@ class DataList(Container):
         return type(one) is type(other) and one == other
 
     def _layers_changed(self, *_: object) -> None:
-        self.remove(
+        self.drop(
             [e for e in self._entries if not isinstance(e, Path) and e not in self._viewer.layers]
         )
 
@@ -173,8 +172,15 @@ class DataList(Container):
                 self.view.item(self.view.count() - 1).setToolTip(str(entry))
             else:
                 self.view.addItem(f"{entry.name} (layer)")
+        self._fit()
         self._selection_changed()
         self.edited.emit()
+
+    def _fit(self) -> None:
+        """As high as the entries need."""
+        low, high = _LINES
+        line = self.view.fontMetrics().height() + 4
+        self.view.setFixedHeight(min(max(self.view.count(), low), high) * line + 8)
 
     def _selection_changed(self, *_: Any) -> None:
         self.remove_button.enabled = bool(self.view.selectedIndexes())

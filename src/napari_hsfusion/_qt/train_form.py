@@ -62,6 +62,8 @@ class TrainForm(Container):
         The controls, for scripted sessions.
     design, params : ParamsForm
         Of the network, and of its training.
+    goes_on : bool
+        Whether a run now would go on with an earlier one.
     """
 
     edited = Signal()
@@ -70,6 +72,7 @@ class TrainForm(Container):
         super().__init__(labels=False)
         self.margins = (0, 0, 4, 0)
         self._viewer = viewer
+        self.goes_on = False
         self._make_data()
         self._make_files()
         self._make_advanced()
@@ -170,11 +173,11 @@ class TrainForm(Container):
             [
                 self.data,
                 self.validation,
+                row("Weights", self.out),
+                self._earlier_row,
                 row("Ratio", self.ratio),
                 self.psf,
                 self.srf,
-                row("Weights", self.out),
-                self._earlier_row,
                 self.advanced_button,
                 self.advanced,
                 self.network,
@@ -247,6 +250,7 @@ class TrainForm(Container):
 
     def look_ahead(self) -> Outlook:
         """Say what the training will do, or why it cannot start."""
+        self.goes_on = False
         from .._training.files import RunFiles
         from ..engine.training_state import read_progress
 
@@ -267,6 +271,7 @@ class TrainForm(Container):
         if params.minutes is not None:
             text += f" or {params.minutes:g} minutes"
         if options["resume"]:
+            self.goes_on = True
             return Outlook(True, f"Goes on after step {begun} of {text}.")
         tried = "" if options["val"] else "; without validation data the last weights are kept"
         return Outlook(True, f"{text} at a ratio of {options['scale']}{tried}.")

@@ -39,13 +39,13 @@ class TrainView(Plot):
         )
         self.losses: list[tuple[int, float]] = []
         self.metrics: list[tuple[int, float]] = []
-        self._first = self._last = 0
         self.setMouseEnabled(False, False)
         self._curve = self.plot([], pen={"color": self.color(0), "width": 1.5})
         self._right = pg.ViewBox(enableMenu=False)
         self._right.setMouseEnabled(False, False)
         item = self.plotItem
         item.setLogMode(y=True)
+        item.getAxis("right").setLogMode(False, False)
         item.scene().addItem(self._right)
         item.getAxis("right").linkToView(self._right)
         self._right.setXLink(item)
@@ -104,9 +104,12 @@ class TrainView(Plot):
             tried = np.array(self.metrics, dtype=float)
             self._tried.setData(tried[:, 0], tried[:, 1])
         known = [step for step, _ in (*self.losses, *self.metrics)]
-        if self._baseline is not None and known:
+        if known:
             ends = [min(known), max(known)]
-            self._start.setData(ends, [self._baseline] * 2)
+            # of both curves: the left axis's box would follow the loss alone
+            self.plotItem.vb.setXRange(*ends, padding=0.03)
+            if self._baseline is not None:
+                self._start.setData(ends, [self._baseline] * 2)
         self.setVisible(bool(known))
         self._follow()
         self.scene().prepareForPaint()
