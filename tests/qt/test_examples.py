@@ -93,6 +93,22 @@ def test_own_responses(play: Play) -> None:
     assert Path("estimated_psf.csv").exists()
 
 
+def test_train_and_fuse(play: Play) -> None:
+    text = play("train_and_fuse")
+    assert "network.safetensors: 30 steps on 3 scenes" in text
+    after, before = (float(word) for word in text.split("validation ")[1].split()[0:3:2])
+    assert after > before
+    cube = hs.open_cube("fused.tif")
+    truth = demo_scene(64, 16, 9)
+    found = hs.evaluate(truth, cube)["psnr"]
+    assert found == pytest.approx(float(text.split()[-2]), abs=0.006)
+    pair = hs.simulate(truth, 4, "gauss3-bicubic", "gaussian:480/70,560/60,660/60")
+    plain = hs.fuse(pair.lr_hsi, pair.hr_msi, method="bicubic")
+    assert found > hs.evaluate(truth, plain)["psnr"] + 3
+    script = hs.as_script("fused.tif")
+    assert "network.safetensors" in script
+
+
 def test_napari_session(
     play: Play, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

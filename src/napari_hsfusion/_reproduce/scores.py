@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._evaluate import Evaluation, iter_evaluate
 from .._training.trial import Case
 from ..engine.emr.model import EmrModel
 from ..engine.events import CancelToken
+from ..metrics.conventions import iter_scores
 from .designs import METRICS
 
 CONVENTIONS = ("emr-diff", "hsfusion")
@@ -55,6 +55,9 @@ def restored(
 def score(case: Case, cube: Tensor, ratio: int, cancel: CancelToken) -> Figures:
     """Figures of one cube against its scene, both divided by the scene's span.
 
+    As :func:`~napari_hsfusion.api.evaluate` computes them: values beyond the scene's range
+    count as its ends.
+
     Parameters
     ----------
     case : Case
@@ -63,18 +66,17 @@ def score(case: Case, cube: Tensor, ratio: int, cancel: CancelToken) -> Figures:
     cancel : CancelToken
         Looked at after every metric.
     """
-    truth, guess = case.batch.clean[0].float().numpy(), cube.numpy()
+    truth = case.batch.clean[0].float().numpy()
+    guess = cube.numpy().clip(min(0.0, float(truth.min())), truth.max())
     out: Figures = {}
     for convention in CONVENTIONS:
-        steps = iter_evaluate(truth, guess, ratio, convention)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as stop:
-                measured: Evaluation = stop.value
-                break
+        values: dict[str, float] = {}
+        for found in iter_scores(truth, guess, ratio, convention):
             cancel.check()
-        out[convention] = {key: _finite(measured.row[key]) for key in METRICS}
+            values.update(found.values)
+            if values.keys() >= set(METRICS):
+                break
+        out[convention] = {key: _finite(values[key]) for key in METRICS}
     return out
 
 
