@@ -66,6 +66,14 @@ def test_name_and_commands(manifest: PluginManifest) -> None:
     assert "schema_version" not in PATH.read_text()
 
 
+def test_every_form_is_a_widget_and_in_the_menu(manifest: PluginManifest) -> None:
+    forms = ["Simulate", "Fuse", "Compare", "Train", "Spectrum"]
+    widgets = manifest.contributions.widgets or []
+    assert [widget.display_name for widget in widgets] == forms
+    menu = (manifest.contributions.menus or {})["hyperspectral_fusion"]
+    assert [item.command for item in menu] == [widget.command for widget in widgets]
+
+
 def test_the_entry_point_leads_to_it() -> None:
     found = [e for e in entry_points(group="napari.manifest") if e.name == NAME]
     assert [e.value for e in found] == ["napari_hsfusion:napari.yaml"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from qtpy.QtWidgets import QApplication
 from small_pairs import scene
 
 from napari_hsfusion import api
-from napari_hsfusion._layers import band_layer, kind_of, layer_cube
+from napari_hsfusion._layers import band_layer, composite_layer, kind_of, layer_cube
 from napari_hsfusion._qt.fusing import torch_threads
 from napari_hsfusion._qt.settings import Settings
 from napari_hsfusion._qt.train import TrainWidget
@@ -94,7 +95,7 @@ def same_weights(first: Path, second: Path) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def alone(folder: Path, out: str, steps: int) -> Any:
+def alone(folder: Path, out: str, steps: int, resume: bool = False) -> Any:
     """The same run by the interface alone, with the same threads."""
     with torch_threads(Settings().threads):
         return api.train(
@@ -105,6 +106,7 @@ def alone(folder: Path, out: str, steps: int) -> Any:
             psf="box",
             srf=SRF,
             device="cpu",
+            resume=resume,
             design=DESIGN,
             params={**PARAMS, "steps": steps},
         )
@@ -178,6 +180,8 @@ def test_cancel_keeps_the_state_and_going_on_ends_alike(
     assert widget.train_button.text == "Go on"
     widget.form.params.set_value("steps", step + 4)
     assert f"Goes on after step {step} of {step + 4}" in widget.summary.text()
+    copy = folder / "alone.safetensors"
+    shutil.copy(folder / "w.state.safetensors", copy.with_suffix(".state.safetensors"))
     assert widget.run() is not None
     until_over(qtbot, widget)
     assert widget.job.state is JobState.FINISHED, widget.summary.text()
@@ -185,11 +189,9 @@ def test_cancel_keeps_the_state_and_going_on_ends_alike(
     assert steps[0] == 2, "the curve begins with the earlier part's log"
     assert steps[-1] == step + 4
     assert steps == sorted(steps)
-    alone(folder, "alone.safetensors", step + 4)
-    assert load_weights(folder / "w.safetensors")[1]["steps"] == step + 4
-    assert not same_weights(folder / "w.safetensors", folder / "alone.safetensors"), (
-        "the schedule of the first part was that of 3000 steps"
-    )
+    alone(folder, copy.name, step + 4, resume=True)
+    assert load_weights(copy)[1]["steps"] == step + 4
+    assert same_weights(folder / "w.safetensors", copy)
 
 
 def test_starting_anew_writes_over(viewer: Any, qtbot: Any, folder: Path) -> None:
@@ -307,7 +309,8 @@ def test_errors_are_said_in_plain_words(
 def test_weights_go_on_to_a_fusion(session: Any, folder: Path) -> None:
     """Use in Fuse: a pair of that kind is fused with them; the script makes the same weights."""
     pair = api.simulate(cube(4), 4, "box", SRF, None, 0)
-    session.add_pair(pair)
+    for data, words, _ in (composite_layer(pair.hr_msi, "HR"), band_layer(pair.lr_hsi, "LR")):
+        session.viewer.add_image(data, **words)
     widget = dock(session.viewer, folder, steps=2)
     widget.form.keep.value = False
     assert widget.copy_path() == ""
