@@ -7,7 +7,9 @@ pair itself one ratio down; its cube can be made to agree with both images.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import hashlib
+from collections.abc import Generator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from ...errors import ParameterError, WeightsError
 from ...params import EMR_DIFF_PRESETS, EmrDiffParams
+from ..checkpoint import prepare_folder
 from ..device import limited_threads
 from ..diffusion.edges import edge_map
 from ..emr.config import EmrConfig
@@ -46,6 +49,8 @@ def _run(
     saved = None if context.networks is None else context.networks / NETWORK_FILE
     train = on_pair and not (saved is not None and saved.is_file())
     model, origin = _model(problem, params, context)
+    if train and context.networks is not None:
+        prepare_folder(context.networks)
     stages = {"start": 1, "restore": model.config.steps}
     if train:
         stages = {STAGE: params.steps, **stages}
@@ -58,8 +63,7 @@ def _run(
         model, share = yield from _trained(problem, params, context, model)
         if saved is not None:
             header = {"srf": problem.spectral.matrix.tolist(), "share": share}
-            saved.parent.mkdir(parents=True, exist_ok=True)
-            save_weights(saved, model, header)
+            save_weights(saved, model, {**header, "training": _training(params)})
     model = model.to(context.device, context.dtype)
     context.cancel.check()
     start = start_estimate(problem, model.config.start, context.seed)
@@ -69,6 +73,7 @@ def _run(
         **origin,
         "network": model.config.to_record(),
         "network_share": share,
+        "networks_loaded": on_pair and not train,
         "misfit": {"network": misfit_levels(problem, cube)},
     }
     if params.consistency:
@@ -87,24 +92,60 @@ def _model(
     saved = None if context.networks is None else context.networks / NETWORK_FILE
     if params.train_on == "weights" or (params.fine_tune and not (saved and saved.is_file())):
         model, header, path = load_fitting(problem, params.weights)
-        return model, {"weights": path.name, "weights_psf": header.get("psf")}
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return model, {
+            "weights": path.name,
+            "weights_digest": f"sha256:{digest}",
+            "weights_psf": header.get("psf"),
+        }
     if params.weights is not None and not params.fine_tune:
         raise ParameterError("weights has no effect with train_on=pair unless fine_tune=true")
     if saved is not None and saved.is_file():
         model, header = load_weights(saved)
-        found = (model.config.bands, model.config.msi_bands, model.config.ratio)
-        wanted = (len(problem.x), len(problem.y), problem.spatial.ratio)
-        if found != wanted:
-            raise WeightsError(
-                f"{saved}: expected a network for {wanted[0]} and {wanted[1]} bands at a ratio of "
-                f"{wanted[2]}, got one for {found[0]} and {found[1]} at {found[2]}"
-            )
+        _check_saved(saved, model.config, header, params, problem)
         return model, {"weights": saved.name, "share": header.get("share", 1.0)}
     config = pair_config(params, len(problem.x), len(problem.y), problem.spatial.ratio)
     with torch.device("meta"):  # torch's own starting weights would move its global generator
         model = EmrModel(config)
     initialise(model.to_empty(device="cpu"), torch.Generator().manual_seed(context.seed))
     return model, {}
+
+
+def _check_saved(
+    saved: Path,
+    config: EmrConfig,
+    header: Mapping[str, Any],
+    params: EmrDiffParams,
+    problem: Problem,
+) -> None:
+    """Make sure that a pair's own network is for such a pair, and what the parameters ask for."""
+    bands, msi_bands, ratio = len(problem.x), len(problem.y), problem.spatial.ratio
+    found = (config.bands, config.msi_bands, config.ratio)
+    if found != (bands, msi_bands, ratio):
+        raise WeightsError(
+            f"{saved}: expected a network for {bands} and {msi_bands} bands at a ratio of {ratio}, "
+            f"got one for {found[0]} and {found[1]} at {found[2]}"
+        )
+    has: dict[str, Any] = dict(header.get("training") or {})
+    wanted = _training(params)
+    if not params.fine_tune:
+        has |= config.to_record()
+        wanted |= pair_config(params, bands, msi_bands, ratio).to_record()
+    for name, value in wanted.items():
+        if has.get(name) != value:
+            raise WeightsError(
+                f"{saved}: the saved network has {name} = {has.get(name)}, this run needs {value}: "
+                "give the same settings, or another folder"
+            )
+
+
+def _training(params: EmrDiffParams) -> dict[str, Any]:
+    """How a pair's own network is trained."""
+    return {
+        "fine_tune": params.fine_tune,
+        "training_steps": params.steps,
+        **{name: getattr(params, name) for name in ("batch", "patch", "rate", "average")},
+    }
 
 
 def pair_config(params: EmrDiffParams, bands: int, msi_bands: int, ratio: int) -> EmrConfig:
