@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -90,18 +91,24 @@ def test_a_list_of_data(viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert part.entries == []
 
 
-def filled(viewer: Any, folder: Path) -> TrainForm:
-    form = TrainForm(viewer)
-    (folder / "scenes").mkdir()
-    form.data.add(folder / "scenes")
-    form.srf.sensor.value = "landsat-8"
-    form.out.value = folder / "w.safetensors"
-    return form
+@pytest.fixture
+def form(viewer: Any, qtbot: Any, tmp_path: Path) -> Generator[TrainForm, None, None]:
+    """A form with all that must be given; it ends when nothing follows it any more."""
+    made = TrainForm(viewer)
+    viewer.window.add_dock_widget(made, name="form")
+    (tmp_path / "scenes").mkdir()
+    made.data.add(tmp_path / "scenes")
+    made.srf.sensor.value = "landsat-8"
+    made.out.value = tmp_path / "w.safetensors"
+    yield made
+    qtbot.waitUntil(lambda: not made.busy, timeout=20_000)
+    made.release()
 
 
-def test_an_untouched_form_asks_for_the_defaults(viewer: Any, tmp_path: Path) -> None:
+def test_an_untouched_form_asks_for_the_defaults(
+    form: TrainForm, viewer: Any, tmp_path: Path
+) -> None:
     """Nothing but what must be given: the interface's own defaults stay its own."""
-    form = filled(viewer, tmp_path)
     assert form.keywords() == {
         "data": [tmp_path / "scenes"],
         "out": tmp_path / "w.safetensors",
@@ -120,12 +127,12 @@ def test_an_untouched_form_asks_for_the_defaults(viewer: Any, tmp_path: Path) ->
     shown = {name: form.design.typed(name) for name in form.design.applicable}
     expected = EmrConfig(bands=31, msi_bands=3, ratio=8, width=34)
     assert make_config(shown, bands=31, msi_bands=3, ratio=8) == expected
-    form.release()
 
 
-def test_every_parameter_is_in_the_form_and_read(viewer: Any, tmp_path: Path) -> None:
+def test_every_parameter_is_in_the_form_and_read(
+    form: TrainForm, viewer: Any, tmp_path: Path
+) -> None:
     """Each has its tooltip; what is typed arrives; what is out of range is named."""
-    form = filled(viewer, tmp_path)
     specs = {spec.name: spec for spec in TrainingParams.describe()}
     assert form.params.applicable == list(specs)
     for name, spec in specs.items():
@@ -144,7 +151,6 @@ def test_every_parameter_is_in_the_form_and_read(viewer: Any, tmp_path: Path) ->
     assert form.network.native.isHidden(), "weights to start from have their own network"
     assert form.keywords()["design"] == {}
     assert form.keywords()["init"] == tmp_path / "first.safetensors"
-    form.release()
 
 
 @pytest.mark.parametrize(
@@ -161,19 +167,18 @@ def test_every_parameter_is_in_the_form_and_read(viewer: Any, tmp_path: Path) ->
         (lambda f: setattr(f.srf.kind, "value", "File"), "bands of the SRF, or its file"),
     ],
 )
-def test_what_is_missing_is_said(viewer: Any, tmp_path: Path, change: Any, words: str) -> None:
-    form = filled(viewer, tmp_path)
+def test_what_is_missing_is_said(form: TrainForm, change: Any, words: str | None) -> None:
     assert form.look_ahead().possible
     change(form)
     outlook = form.look_ahead()
     assert outlook.possible == (words is None)
     if words is not None:
         assert words in outlook.text
-    form.release()
 
 
-def test_a_name_may_lack_its_ending_and_a_broken_state_is_said(viewer: Any, tmp_path: Path) -> None:
-    form = filled(viewer, tmp_path)
+def test_a_name_may_lack_its_ending_and_a_broken_state_is_said(
+    form: TrainForm, viewer: Any, tmp_path: Path
+) -> None:
     form.out.value = tmp_path / "plain"
     assert form.keywords()["out"] == tmp_path / "plain.safetensors"
     (tmp_path / "plain.state.safetensors").write_bytes(b"not a state")
@@ -185,12 +190,12 @@ def test_a_name_may_lack_its_ending_and_a_broken_state_is_said(viewer: Any, tmp_
     form.earlier.value = "start anew"
     assert form.look_ahead().possible
     assert form.keywords()["overwrite"] is True
-    form.release()
 
 
-def test_the_response_is_drawn_on_the_first_cube(viewer: Any, qtbot: Any, tmp_path: Path) -> None:
+def test_the_response_is_drawn_on_the_first_cube(
+    form: TrainForm, qtbot: Any, tmp_path: Path
+) -> None:
     """Of a folder the first file that is a cube of several bands, whatever lies beside it."""
-    form = filled(viewer, tmp_path)
     folder = tmp_path / "scenes"
     (folder / "0.txt").write_text("notes")
     api.save_cube(make_cube(np.ones((1, 8, 8))), folder / "1.tif")
@@ -203,7 +208,6 @@ def test_the_response_is_drawn_on_the_first_cube(viewer: Any, qtbot: Any, tmp_pa
     form.data.add(folder)
     qtbot.waitUntil(lambda: not form.busy and form.srf.response is not None, timeout=20_000)
     assert form.srf.response.matrix.shape[1] == 20
-    form.release()
 
 
 def test_a_file_of_weights_is_chosen_or_auto(qapp: Any, tmp_path: Path) -> None:
@@ -290,8 +294,7 @@ def test_previews_are_drawn_in_place_and_may_be_taken_away(viewer: Any) -> None:
     assert len(viewer.layers) == 1, "what was finished is a layer as any other"
 
 
-def test_a_layer_of_no_file_has_no_script(viewer: Any, tmp_path: Path) -> None:
-    form = filled(viewer, tmp_path)
+def test_a_layer_of_no_file_has_no_script(form: TrainForm, viewer: Any, tmp_path: Path) -> None:
     script = train_script({**form.keywords(), "params": {"steps": 3}, "design": {"T": 2}})
     assert "hs.train(" in script
     assert "steps=3" in script
@@ -307,4 +310,3 @@ def test_a_layer_of_no_file_has_no_script(viewer: Any, tmp_path: Path) -> None:
         train_script(form.keywords())
     form.data.drop([viewer.layers["m"]])
     assert "in a file.tif" in train_script(form.keywords())
-    form.release()

@@ -313,17 +313,17 @@ def test_weights_go_on_to_a_fusion(session: Any, folder: Path) -> None:
         session.viewer.add_image(data, **words)
     widget = dock(session.viewer, folder, steps=2)
     widget.form.keep.value = False
-    assert widget.copy_path() == ""
-    assert widget.use_in_fuse() is None
-    assert widget.copy_script() == ""
+    assert widget.after.copy_path() == ""
+    assert widget.after.use_in_fuse() is None
+    assert widget.after.copy_script() == ""
     already = len(session.messages)
     widget.run()
     session.finish(widget)
     assert session.names == ["HR", "LR"], "the preview was not to be kept"
     assert widget.view.metrics
-    assert widget.copy_path() == str(folder / "w.safetensors")
+    assert widget.after.copy_path() == str(folder / "w.safetensors")
     assert QApplication.clipboard().text() == str(folder / "w.safetensors")
-    form = widget.use_in_fuse()
+    form = widget.after.use_in_fuse()
     assert form.keywords()["params"] == {"weights": str(folder / "w.safetensors")}
     assert form.run() is not None, form.summary.text()
     session.finish(form)
@@ -331,7 +331,7 @@ def test_weights_go_on_to_a_fusion(session: Any, folder: Path) -> None:
     assert fused.attrs["record"]["method"] == "emr-diff"
     assert fused.attrs["record"]["weights"] == "w.safetensors"
     assert all(message.severity == "info" for message in session.messages[already:])
-    script = widget.copy_script().replace("w.safetensors", "again.safetensors")
+    script = widget.after.copy_script().replace("w.safetensors", "again.safetensors")
     with torch_threads(Settings().threads):
         exec(script, {})
     assert same_weights(folder / "w.safetensors", folder / "again.safetensors")

@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import napari.viewer
 from magicgui.widgets import Container, PushButton
-from napari.utils.notifications import show_info, show_warning
+from napari.utils.notifications import show_warning
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication, QPlainTextEdit
+from qtpy.QtWidgets import QPlainTextEdit
 
-from ..errors import HSFusionError
 from .fusing import Advance, Look
 from .layer_choice import cube_or_none
 from .progress import RunProgress, settle_layouts
 from .rows import fill_dock, scrolled
 from .run_view import Saying
-from .settings import PLUGIN, read_settings
+from .settings import read_settings
 from .train_form import TrainForm
 from .train_preview import TrialLayers, central_place
-from .train_script import train_script
+from .train_result import ResultRow
 from .train_view import TrainView
 from .training import TRAIN, Begun, Ready, Shown, training
 from .worker import Job, JobError, JobState, run_job
@@ -53,8 +52,8 @@ class TrainWidget(Container):
         All settings.
     job : Job or None
         The run in progress, or the last one.
-    result : Trained or None
-        Path and header of the weights, of the last run that ended well.
+    after : ResultRow
+        What can be done with the weights of the last run.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
@@ -62,8 +61,7 @@ class TrainWidget(Container):
         self._viewer = viewer
         self.form = TrainForm(viewer)
         self.job: Job | None = None
-        self.result: Trained | None = None
-        self._options: dict[str, Any] = {}
+        self._out, self._ratio = Path(), 1
         self._scenes: Surveyed | None = None
         self._trials: TrialLayers | None = None
         self._progress: RunProgress | None = None
@@ -90,19 +88,7 @@ class TrainWidget(Container):
             tooltip="Stop at the next step; the state is kept, to go on from.",
             enabled=False,
         )
-        self.use_button = PushButton(
-            text="Use in Fuse",
-            tooltip="Open the Fuse form with the method EMR-Diff and these weights.",
-            enabled=False,
-        )
-        self.path_button = PushButton(
-            text="Copy path", tooltip="Path of the weights, to the clipboard.", enabled=False
-        )
-        self.script_button = PushButton(
-            text="Copy as script",
-            tooltip="Python lines that train as the last run did, to the clipboard.",
-            enabled=False,
-        )
+        self.after = ResultRow(self._viewer)
 
     def _arrange(self) -> None:
         self.view = TrainView(self._viewer)
@@ -113,14 +99,13 @@ class TrainWidget(Container):
         self.skipped.setToolTip("What cannot be trained on, and why.")
         self.skipped.setFixedHeight(_LISTED * self.skipped.fontMetrics().height() + 8)
         self.skipped.setVisible(False)
-        rows = [
-            [self.train_button, self.pause_button, self.cancel_button],
-            [self.use_button, self.path_button, self.script_button],
-        ]
-        for buttons in rows:
-            line = Container(widgets=buttons, layout="horizontal", labels=False)
-            line.margins = (0, 0, 0, 0)
-            self.append(line)
+        self.buttons = Container(
+            widgets=[self.train_button, self.pause_button, self.cancel_button],
+            layout="horizontal",
+            labels=False,
+        )
+        self.buttons.margins = (0, 0, 0, 0)
+        self.extend([self.buttons, self.after])
         layout = self.native.layout()
         layout.insertWidget(0, scrolled(self.form), 1)
         layout.insertWidget(1, self.skipped)
@@ -134,9 +119,6 @@ class TrainWidget(Container):
         self.train_button.changed.connect(self.run)
         self.pause_button.changed.connect(self.pause_or_resume)
         self.cancel_button.changed.connect(self.cancel)
-        self.use_button.changed.connect(self.use_in_fuse)
-        self.path_button.changed.connect(self.copy_path)
-        self.script_button.changed.connect(self.copy_script)
         self.native_parent_changed.connect(self._moved)
         self.native.destroyed.connect(self._closed)
 
@@ -154,6 +136,11 @@ class TrainWidget(Container):
     def running(self) -> bool:
         """Whether a training is in progress."""
         return self.job is not None and not self.job.over
+
+    @property
+    def result(self) -> Trained | None:
+        """Path and header of the weights, once the last run has ended well."""
+        return self.after.result
 
     @property
     def busy(self) -> bool:
@@ -186,23 +173,22 @@ class TrainWidget(Container):
             return None
         from ..engine.events import CancelToken
 
-        self._options = self.form.keywords()
+        options = self.form.keywords()
+        self._out, self._ratio = Path(options["out"]), int(options["scale"])
         chosen = read_settings()
         token = CancelToken()
         self._look, self._scored = Look(), ""
-        self._scenes = self.result = None
+        self._scenes = None
+        self.after.begin(options)
         self._stages = {}
         self.view.begin()
         self.skipped.setVisible(False)
-        for button in (self.use_button, self.path_button):
-            button.enabled = False
-        self.script_button.enabled = True
         self._progress = RunProgress(_TITLE)
         self._progress.say("reading the scenes")
         self.say("Reading the scenes.")
         self.job = run_job(
             training,
-            self._options,
+            options,
             self._look,
             rate=chosen.previews_per_second,
             threads=chosen.threads,
@@ -235,45 +221,6 @@ class TrainWidget(Container):
         """Stop the run at its next step; its state is kept."""
         if self.job is not None:
             self.job.cancel()
-
-    def use_in_fuse(self, *_: object) -> Any:
-        """Open the Fuse form with the method EMR-Diff and the weights; give the form."""
-        if self.result is None:
-            show_warning(f"{_TITLE}: no network has been trained yet.")
-            return None
-        _, form = self._viewer.window.add_plugin_dock_widget(PLUGIN, "Fuse", True)
-        form.method.value = "emr-diff"
-        form.params.set_value("train_on", "weights")
-        form.params.set_value("weights", str(self.result.path.absolute()))
-        show_info("The Fuse form has the weights: choose a pair there and press Run.")
-        return form
-
-    def copy_path(self, *_: object) -> str:
-        """Put the path of the weights on the clipboard, and give it."""
-        if self.result is None:
-            show_warning(f"{_TITLE}: no network has been trained yet.")
-            return ""
-        path = str(self.result.path.absolute())
-        QApplication.clipboard().setText(path)
-        show_info(
-            "The path is on the clipboard: in the Fuse form choose EMR-Diff and give it as "
-            "weights; or on the command line, --method emr-diff --set weights=FILE."
-        )
-        return path
-
-    def copy_script(self, *_: object) -> str:
-        """Put the lines that train as the last run did on the clipboard, and give them."""
-        if not self._options:
-            show_warning("Copy as script: no training has been started yet.")
-            return ""
-        try:
-            script = train_script(self._options)
-        except HSFusionError as error:
-            show_warning(f"Copy as script: {error}")
-            return ""
-        QApplication.clipboard().setText(script)
-        show_info("The script is on the clipboard.")
-        return script
 
     # -- what the run says
 
@@ -349,12 +296,11 @@ class TrainWidget(Container):
         cube = cube_or_none(layer)
         size = (0, 0) if cube is None else (cube.sizes["y"], cube.sizes["x"])
         chosen = layer if cube is not None else None
-        ratio = int(self._options["scale"])
-        return central_place(chosen, size, self._scenes.validation or {}, ratio)
+        return central_place(chosen, size, self._scenes.validation or {}, self._ratio)
 
     def _result(self, trained: Trained) -> None:
         self._tell()
-        self.result = trained
+        self.after.finish(trained)
         if self._trials is not None:
             self._trials.finish(bool(self.form.keep.value))
             self._trials = None
@@ -365,8 +311,6 @@ class TrainWidget(Container):
             f"Done: {trained.path.name}, {record['steps']} steps{scored}. To fuse with it choose "
             "EMR-Diff in the Fuse form and give this file as weights: 'Use in Fuse' does so."
         )
-        for button in (self.use_button, self.path_button):
-            button.enabled = True
 
     def _failed(self, error: JobError) -> None:
         self._discard()
@@ -382,7 +326,7 @@ class TrainWidget(Container):
     def _state_file(self) -> Path:
         from .._training.files import RunFiles
 
-        return RunFiles.beside(self._options["out"]).state
+        return RunFiles.beside(self._out).state
 
     def _discard(self) -> None:
         self._news.clear()
