@@ -375,6 +375,8 @@ def test_bad_options(folders: Path) -> None:
         reproduce(folders, "train/notes.txt", **SMALL)
     with pytest.raises(PairError, match="expected 5 columns"):
         reproduce(folders, **{**SMALL, "srf": np.ones((2, 9))})
+    with pytest.raises(ParameterError, match=r"not trained on, got 1\.tif, which is 1\.tif"):
+        api.reproduce(NAME, folders / "train", folders / "train", folders / "out", **SMALL)
     with pytest.raises(ParameterError, match=r"validation data: .*notes"):
         api.reproduce(
             NAME, folders / "train", folders / "train" / "notes.txt", folders / "out", **SMALL

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -155,6 +155,7 @@ def study_events(
             "data": [scene.record() for scene in tried.scenes if scene.name in used],
         },
     }
+    _check_apart(run)
     if earlier is not None:
         records.check_same(study.folder / records.NAME, earlier["run"], run)
     work = _Work(study, device, scenes, trial, tables, variants, rows)
@@ -302,6 +303,17 @@ def _read(study: Study, data: Any, **options: Any) -> Generator[Step, None, Scen
     except StopIteration as stop:
         scenes: SceneSet = stop.value
         return scenes
+
+
+def _check_apart(run: Mapping[str, Any]) -> None:
+    """Make sure that no scene is both trained and scored on."""
+    trained = {scene["digest"]: scene["name"] for scene in run["scenes"]}
+    for scene in run["validation"]["data"]:
+        if scene["digest"] in trained:
+            raise ParameterError(
+                f"validation data: expected scenes that are not trained on, got {scene['name']}, "
+                f"which is {trained[scene['digest']]} of the training data"
+            )
 
 
 def _wanted(study: Study) -> tuple[str, ...]:

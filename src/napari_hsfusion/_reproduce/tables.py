@@ -117,7 +117,7 @@ def notes(rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> list[
         f"crops of {values['patch']} pixels, {values['batch']} a step, rate {values['rate']:g} "
         f"({values['schedule']}); {common}.",
         f"- Trained on {len(run['scenes'])} scenes; scored on {len(run['validation']['scenes'])} "
-        f"({', '.join(run['validation']['scenes'])}) of {size}, none of them trained on; "
+        f"({', '.join(run['validation']['scenes'])}) of {size}; "
         f"ratio {run['scale']}, PSF {psf}, SRF {run['srf_source']}, {noise}.",
         "- The last weights of every training, averaged over its steps, are scored, as the network "
         f"gives the cube, against the sharp reference.{missing}",
@@ -152,7 +152,7 @@ def table_figure(table: Table, names: Sequence[str], record: Mapping[str, Any]) 
     # no layout engine: it lays every label out several times, which takes a second
     figure = Figure(figsize=(9.0, 6.4), dpi=110, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.subplots_adjust(left=0.09, right=0.91, top=0.87, bottom=0.08, wspace=0.45, hspace=0.3)
+    figure.subplots_adjust(left=0.09, right=0.91, top=0.87, bottom=0.08, wspace=0.6, hspace=0.3)
     figure.suptitle(
         f"{table.title}: ours (blue, {record['budget']} a design, convention {convention})\n"
         "and published (grey, right axes, other data and budget)",
@@ -211,4 +211,4 @@ def _span(values: Sequence[float], form: str) -> str:
 
 def _machine(hardware: Mapping[str, Any]) -> str:
     threads = hardware.get("threads")
-    return f"{hardware['name']}, {threads} threads" if threads else str(hardware["name"])
+    return f"{hardware['name']}, CPU threads: {threads}" if threads else str(hardware["name"])
