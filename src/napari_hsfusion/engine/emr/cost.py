@@ -9,14 +9,19 @@ import torch
 from torch import nn
 
 from ...params import EmrDiffParams
-from ..nets.baf_unet import LEVELS, BAFUNet, Layout
+from ..nets.baf_unet import ARCHITECTURES, LEVELS, BAFUNet, Layout
 from .config import EmrConfig
 
 # Multiply-adds a second that the networks reach: measured, orders of magnitude.
 _CPU_RATE_PER_THREAD = 1.5e10
 _CUDA_RATE = 5e12
 _OVERHEAD = {"cpu": 0.02, "cuda": 0.01}  # seconds a step of a network that is small work
-_SOLVE = 60  # conjugate-gradient iterations of a closed form
+_SOLVE = 30  # conjugate-gradient iterations of a closed form
+_TILED = 1.4  # what attention blocks by tiles cost: their averages are gathered first
+# images of the network's width that are held at once, with attention blocks and without: in a
+# block at work, and in training for every crop
+_IN_BLOCK = {True: 20, False: 8}
+_IN_TRAINING = {True: 60, False: 12}
 _DIMENSIONS = 16
 
 
@@ -54,12 +59,17 @@ def emr_cost(
     threads = 1 if cuda else torch.get_num_threads()
     (bands, h, w), (msi, height, width) = x_shape, y_shape
     channels = params.width or bands + msi
-    layout = Layout(bands + msi, bands + msi, channels, params.architecture)
-    steps = params.T
+    state = bands + (0 if params.residual == "unimodal" else msi)
+    layout = Layout(state, bands + msi, channels, params.architecture)
+    steps, start = params.T, params.start
     if config is not None:
-        layout, steps = config.layout, config.steps
+        layout, steps, start = config.layout, config.steps, config.start
+    attention = ARCHITECTURES[layout.architecture][1]
     pixels = float(height * width)
+    side = params.tile or 256
     forward = pixels * work_per_pixel(layout)
+    if attention and max(height, width) > side:
+        forward *= _TILED
     training = 0.0
     crop = 0.0
     if params.train_on == "pair" if train is None else train:
@@ -68,18 +78,17 @@ def emr_cost(
         training = params.steps * (step + _OVERHEAD[device.type])
     d = min(_DIMENSIONS, bands, h * w)
     solve = _SOLVE * d * pixels * (4 * d + 2 * max(h, w) + 2 * msi)
-    solves = (layout.state > 0) + bool(params.consistency)
+    solves = (start == "subspace") + bool(params.consistency)
     sampling = steps * forward / rate / threads + solves * solve / rate
-    side = min(params.tile or 256, max(height, width))
-    part = min(pixels, float(side + 12) ** 2)
+    part = min(pixels, float(min(side, max(height, width)) + 12) ** 2)
     kept = 4.0 * pixels * (5 * layout.width * 4 / 3 + 3 * layout.state + 2 * bands)
-    inner = 4.0 * part * 14 * layout.width
-    learning = 4.0 * crop * 60 * layout.width
+    inner = 4.0 * part * _IN_BLOCK[attention] * layout.width
+    learning = 4.0 * crop * _IN_TRAINING[attention] * layout.width
     return {
         "seconds": training + sampling,
         "training_seconds": training,
         "sampling_seconds": sampling,
-        "bytes": max(kept + inner, learning) + 4.0 * pixels * (bands + msi),
+        "bytes": kept + inner + learning + 4.0 * pixels * (bands + msi),
     }
 
 
