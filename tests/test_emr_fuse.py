@@ -15,6 +15,7 @@ from small_pairs import scene
 
 from napari_hsfusion import api
 from napari_hsfusion.cube import make_cube
+from napari_hsfusion.engine.emr import shipped
 from napari_hsfusion.engine.emr.config import EmrConfig
 from napari_hsfusion.engine.emr.model import EmrModel
 from napari_hsfusion.engine.emr.weights import save_weights
@@ -229,6 +230,7 @@ def test_settings_that_nothing_would_read(pair: api.SimulatedPair, tmp_path: Pat
         ({"pseudo": "1,x"}, "pseudo: expected band numbers, as in 1,15,31, got '1,x'"),
         ({"pseudo": "1,6"}, r"pseudo: expected 2 bands between"),
         ({"pseudo": "1"}, "pseudo: expected 2 bands"),
+        ({"pseudo": "1,2", "residual": "unimodal"}, "pseudo has no effect with residual=unimodal"),
         ({"tile": 8}, "tile"),
     ):
         with pytest.raises(ParameterError, match=words):
@@ -268,6 +270,22 @@ def test_weights_that_do_not_fit(pair: api.SimulatedPair, tmp_path: Path) -> Non
     refused("cannot be read as weights", tmp_path / "absent.safetensors")
     with pytest.raises(WeightsError, match=r"no weights that come with the package.*train_on=pair"):
         api.fuse(pair.lr_hsi, pair.hr_msi, **CALL)
+
+
+def test_the_shipped_weights_that_fit_are_taken(
+    pair: api.SimulatedPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first by name that fits; where none does, each says why."""
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    made(tmp_path / "emr-diff-a.safetensors", pair, ratio=4)
+    with pytest.raises(WeightsError, match=r"emr-diff-a: .* expect 4 as ratio.*train_on=pair"):
+        api.fuse(pair.lr_hsi, pair.hr_msi, **CALL)
+    fitting = made(tmp_path / "emr-diff-b.safetensors", pair)
+    made(tmp_path / "emr-diff-c.safetensors", pair, noise="plain")
+    cube = api.fuse(pair.lr_hsi, pair.hr_msi, **CALL)
+    assert cube.attrs["record"]["weights"] == "emr-diff-b.safetensors"
+    given = api.fuse(pair.lr_hsi, pair.hr_msi, params={"weights": str(fitting)}, **CALL)
+    assert given.values.tobytes() == cube.values.tobytes()
 
 
 @pytest.mark.usefixtures("_whole")

@@ -83,7 +83,7 @@ class EmrDiffParams(Params):
         None,
         "Bands of the cube, counted from 1, that stand for the HR-MSI in the chain, as in 1,15,31; "
         "auto takes the first ones.",
-        applies=_NEW,
+        applies={**_NEW, "residual": ("multimodal", "none")},
     )
     width: int | None = param(
         32,
