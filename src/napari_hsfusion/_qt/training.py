@@ -101,13 +101,13 @@ def training(
         CPU threads of torch in this thread.
     cancel : CancelToken
 
-    Yields
-    ------
-    Begun, Ready, Advance, Measured, Shown
-
     Returns
     -------
     Trained
+
+    Yields
+    ------
+    Begun, Ready, Advance, Measured, Shown
     """
     from .._train import Surveyed
     from .._training.trial import STAGE
