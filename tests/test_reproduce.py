@@ -21,6 +21,7 @@ from napari_hsfusion import api
 from napari_hsfusion._reproduce import study
 from napari_hsfusion._reproduce.designs import TABLES, tables_for, variants_of
 from napari_hsfusion._reproduce.interface import Budget, Reproduced, Scored
+from napari_hsfusion._reproduce.tables import markdown_text
 from napari_hsfusion._training import run as training
 from napari_hsfusion.cli import app
 from napari_hsfusion.cube import make_cube
@@ -221,9 +222,25 @@ def test_everything_by_one_call(made: Made) -> None:
         assert "Budget: 2 steps a design, 2 steps in " in text
         assert "the order of the rows, not the figures" in text
         assert text.count("\n| ") == len(listed) + 2
+        assert "its figures say nothing about the designs" in text  # after two steps
     assert "| multimodal |" in (out / "residual.md").read_text(encoding="utf-8")
     assert "*49.28*" in (out / "residual.md").read_text(encoding="utf-8")
     assert [r["published psnr"] for r in rows(out / "pseudo.csv")] == [""] * 4
+
+
+def test_a_table_that_tells_designs_apart(made: Made) -> None:
+    """The warning of a short training goes where one design is well above its start."""
+    record = json.loads(json.dumps(made.done.record))
+    table = tables_for(["noise"], 5, 2)[0]
+    names = record["tables"]["noise"]
+    figures = record["designs"]["full"]["figures"]["hsfusion"]
+    figures["psnr"] = record["start"]["hsfusion"]["psnr"] + 1.1
+    assert "say nothing about" not in markdown_text(table, names, record)
+    figures["psnr"] = None
+    record["designs"]["noise-plain"]["figures"]["hsfusion"]["psnr"] = None
+    text = markdown_text(table, names, record)
+    assert "say nothing about" not in text
+    assert "A dash: the metric has no value" in text
 
 
 def test_scores_are_those_of_the_weights(folders: Path) -> None:

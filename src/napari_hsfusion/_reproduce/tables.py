@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _PUBLISHED = ("PSNR (dB)", "SSIM", "SAM (rad)", "ERGAS (%)")
 _FORMS = (".2f", ".4f", ".4f", ".4f")
 _START = "start alone"
+_LEAST_GAIN = 1.0  # dB, from where on a table is taken to tell designs apart
 _ENDINGS = (".csv", ".md", ".png")
 
 
@@ -108,10 +109,21 @@ def notes(rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> list[
     common = ", ".join(f"{key} {value}" for key, value in run["design"].items())
     noise = "no noise" if values["snr"] is None else f"{values['snr']:g} dB"
     psf = run["psf"] if isinstance(run["psf"], str) else "a kernel from a file"
+    tried = [row["figures"][CONVENTIONS[1]]["psnr"] for row in rows]
+    best = max((value for value in tried if value is not None), default=None)
+    began = record["start"][CONVENTIONS[1]]["psnr"]
+    young = []
+    if best is not None and began is not None and best < began + _LEAST_GAIN:
+        young = [
+            f"- **No design is {_LEAST_GAIN:g} dB above what its chain began with: this training "
+            "is too short to tell designs apart. It shows the form of the table, and its figures say "
+            "nothing about the designs.**"
+        ]
     missing = ""
     if any(v is None for row in rows for v in _values(row["figures"])):
         missing = " A dash: the metric has no value for images of this size or content."
     return [
+        *young,
         f"- Budget: {record['budget']} a design, {_span(steps, '.0f')} steps in "
         f"{_span([60 * h for h in hours], '.3g')} minutes, from the same seed, {run['seed']}; "
         f"crops of {values['patch']} pixels, {values['batch']} a step, rate {values['rate']:g} "
@@ -150,9 +162,9 @@ def table_figure(table: Table, names: Sequence[str], record: Mapping[str, Any]) 
     convention = CONVENTIONS[0]
     labels = {key: label for named, key, label, _ in columns() if named == convention}
     # no layout engine: it lays every label out several times, which takes a second
-    figure = Figure(figsize=(9.0, 6.4), dpi=110, facecolor="white")
+    figure = Figure(figsize=(11.0, 6.6), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.subplots_adjust(left=0.09, right=0.91, top=0.87, bottom=0.08, wspace=0.6, hspace=0.3)
+    figure.subplots_adjust(left=0.08, right=0.92, top=0.87, bottom=0.08, wspace=0.6, hspace=0.3)
     figure.suptitle(
         f"{table.title}: ours (blue, {record['budget']} a design, convention {convention})\n"
         "and published (grey, right axes, other data and budget)",
@@ -163,7 +175,7 @@ def table_figure(table: Table, names: Sequence[str], record: Mapping[str, Any]) 
         axes = figure.add_subplot(2, 2, place + 1)
         ours = [record["designs"][name]["figures"][convention][key] for name in names]
         _points(axes, ours, "tab:blue", "o-")
-        axes.set_xticks(range(len(table.rows)), [row.label for row in table.rows], fontsize=8)
+        axes.set_xticks(range(len(table.rows)), [row.label for row in table.rows], fontsize=7)
         axes.set_xlim(-0.5, len(table.rows) - 0.5)
         axes.set_ylabel(labels[key], color="tab:blue")
         if published:
