@@ -116,8 +116,8 @@ def notes(rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> list[
     if best is not None and began is not None and best < began + _LEAST_GAIN:
         young = [
             f"- **No design is {_LEAST_GAIN:g} dB above what its chain began with: this training "
-            "is too short to tell designs apart. It shows the form of the table, and its figures say "
-            "nothing about the designs.**"
+            "is too short to tell designs apart. It shows the form of the table, and its figures "
+            "say nothing about the designs.**"
         ]
     missing = ""
     if any(v is None for row in rows for v in _values(row["figures"])):
