@@ -95,7 +95,7 @@ class EmrDiffParams(Params):
         applies=_NEW,
     )
     steps: int = param(
-        400, "Training steps on the pair.", low=1, high=10_000_000, unit="steps", applies=_PAIR
+        200, "Training steps on the pair.", low=1, high=10_000_000, unit="steps", applies=_PAIR
     )
     batch: int = param(2, "Crops a training step.", low=1, high=256, unit="crops", applies=_PAIR)
     patch: int = param(
