@@ -31,12 +31,22 @@ from napari_hsfusion.scene import demo_scene
 PLUGIN = "napari-hsfusion"
 SIZE = (1280, 800)
 THEMES = ("dark", "light")
-NAMES = ("cube", "simulate", "fusing", "compare")
+NAMES = ("cube", "simulate", "fusing", "compare", "train")
 PATIENCE = 180  # seconds
 LARGEST = 400_000  # bytes; pictures above are brought to 256 colours
 
 PINS = ((32, 17), (96, 92), (84, 52))
 """Water, a roof, grass: rows and columns of 128; another size is pinned in proportion."""
+
+TRAINING = (
+    ("steps", 2000),
+    ("patch", 32),
+    ("rate", 0.002),
+    ("average", 0.9),
+    ("validate_every", 10),
+    ("log_every", 1),
+)
+"""Parameters of a training short enough for a picture."""
 
 CURSOR = (16, 100)
 """A tiled roof."""
@@ -57,12 +67,15 @@ class Budget:
         Of ARGS-Diff.
     changes : mapping of str to object
         Parameters that differ from the preset.
+    trials : int
+        How often the network of EMR-Diff has been tried when the picture is taken.
     """
 
     size: int = 128
     bands: int = 60
     preset: str = "fast"
     changes: tuple[tuple[str, Any], ...] = (("levels", 24),)
+    trials: int = 12
 
 
 class Session:
@@ -80,6 +93,7 @@ class Session:
         from napari_hsfusion._qt.launch import open_viewer
 
         self.budget = budget or Budget()
+        self.folder = folder
         scene = demo_scene(self.budget.size, self.budget.bands).rename("village")
         file = hs.save_cube(scene, folder / "village.hdr")
         self.viewer = open_viewer([file], ["spectrum"])
@@ -173,6 +187,36 @@ class Session:
         until(lambda: not form.running)
         pause(2.0)
 
+    def train(self) -> None:
+        """Train a network on two cubes; it has been tried a few times, and goes on."""
+        self.undock("Compare")
+        self.viewer.layers.clear()
+        for part, seeds in (("training scenes", (1, 2)), ("validation scenes", (0,))):
+            (self.folder / part).mkdir()
+            for seed in seeds:
+                scene = demo_scene(self.budget.size, 31, seed=seed)
+                hs.save_cube(scene, self.folder / part / f"village {seed}.tif")
+        form = self.dock("Train")
+        settings = form.form
+        settings.data.add(self.folder / "training scenes")
+        settings.validation.add(self.folder / "validation scenes")
+        # long: the end is seen, which is the same in every picture
+        weights = self.folder / "trained for villages and landsat 8" / "villages.safetensors"
+        settings.out.value = weights
+        settings.ratio.value = 4
+        settings.srf.sensor.value = "landsat-8"
+        settings.srf.pick(["B2", "B3", "B4"])
+        settings.device.value = "cpu"
+        for name, value in TRAINING:
+            settings.params.set_value(name, value)
+        for name, value in (("start", "subspace"), ("width", 8)):
+            settings.design.set_value(name, value)
+        until(lambda: not form.busy)
+        form.run()
+        until(lambda: len(form.view.metrics) >= self.budget.trials)
+        self.viewer.reset_view()
+        pause(0.5)
+
     # -- parts
 
     def dock(self, name: str, below: bool = False) -> Any:
@@ -216,8 +260,12 @@ class Session:
         return save(self.viewer.screenshot(canvas_only=False, flash=False), path)
 
     def close(self) -> None:
-        """Close the window."""
+        """Close the window; the training that goes on in it keeps its state and ends."""
+        docked = f"Train ({PLUGIN})" in self.viewer.window.dock_widgets
+        job = self.widget("Train").job if docked else None
         self.viewer.close()
+        if job is not None:
+            until(lambda: job.over)
 
     def _world(self, row: float, column: float) -> tuple[float, float]:
         share = self.budget.size / 128
