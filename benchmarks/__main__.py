@@ -75,5 +75,30 @@ def window(
         write(out, rows)
 
 
+@app.command("emr-diff")
+def emr_diff(
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON file of the results.")],
+    sides: Annotated[str, typer.Option(help="Sides in pixels, separated by commas.")] = "256,512",
+    width: Annotated[int, typer.Option(min=1, help="Channels of the network.")] = 34,
+    weights: Annotated[Path | None, typer.Option(help="Weights in place of random ones.")] = None,
+    repeats: Annotated[int, typer.Option(min=1)] = 3,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """EMR-Diff's restoration against a plain implementation of the same equations."""
+    from .emr_diff import measure, write
+
+    rows = []
+    for side in sides.split(","):
+        for row in measure(int(side), width, repeats, seed, weights):
+            rows.append(row)
+            typer.echo(
+                f"| {row['kind']} | {side}×{side} | {row['parameters']} | "
+                f"{row['peak_bytes'] / 2**20:.0f} MB | {row['seconds_per_call']:.2f} s a call, "
+                f"{row['cpu_seconds_per_call']:.2f} of the processor's | "
+                f"differ by {row['difference']:.1e} |"
+            )
+        write(out, rows, seed)
+
+
 if __name__ == "__main__":
     app()

@@ -38,7 +38,8 @@ def measure(
         One a kind: ``parameters``; ``peak_bytes``, the growth of the resident size over
         what it was before the restoration; ``seconds`` of every repeat and ``cpu_seconds``
         of the process, which another program's load changes less; ``seconds_per_call``, the
-        median over a call of the network; ``difference``, the largest one of the cubes.
+        median over a call of the network; ``change``, the root mean square of what the
+        network changes; ``difference``, the largest one of the two cubes.
 
     Raises
     ------
@@ -120,6 +121,7 @@ def _run(
         "weights": None if weights is None else weights.name,
         "threads": torch.get_num_threads(),
         "peak_bytes": peak,
+        "change": float((cube - _scene(side, seed)[0]).square().mean().sqrt()),
         "seconds": round(times[0], 3),
         "cpu_seconds": round(times[1], 3),
         "versions": versions(),
