@@ -145,6 +145,8 @@ def test_pictures_are_whole(
     assert form.running, "the picture was taken too late"
     assert form.view.getAxis("right").isVisible()
     assert len(form.view.metrics) >= 2
+    form.cancel()
+    script.until(lambda: not form.running)
 
 
 def test_the_guide_shows_pictures_that_are_there() -> None:
