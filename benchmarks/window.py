@@ -2,7 +2,9 @@
 
 The same run is drained without a window's loop, and by the Fuse form's worker while the
 window, which is on the screen, draws what is watched. Times are taken where the engine's
-events are made. How long the window does not answer is measured in runs of their own.
+events are made, and with them, on Linux, how long that thread was ready to run and stood in
+the queue for a core: where other programs have the cores, the rest says more. How long the
+window does not answer is measured in runs of their own.
 """
 
 from __future__ import annotations
@@ -28,37 +30,50 @@ class Clock:
 
     def __init__(self, iter_fuse: Any) -> None:
         self._iter_fuse = iter_fuse
-        self.steps: dict[str, list[float]] = {}
-        self.begun = self.ended = 0.0
+        self.steps: dict[str, list[tuple[float, float]]] = {}
+        self.begun = self.ended = (0.0, 0.0)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Generator[Any, None, Any]:
         """Fuse as ``iter_fuse`` does."""
         from napari_hsfusion.engine.events import Step
 
         self.steps = {}
-        self.begun = time.perf_counter()
+        self.begun = _now()
         events = self._iter_fuse(*args, **kwargs)
         try:
             while True:
                 try:
                     event = next(events)
                 except StopIteration as stop:
-                    self.ended = time.perf_counter()
+                    self.ended = _now()
                     return stop.value
                 if isinstance(event, Step):
-                    self.steps.setdefault(event.stage, []).append(time.perf_counter())
+                    self.steps.setdefault(event.stage, []).append(_now())
                 yield event
         finally:
             events.close()
 
-    def seconds(self) -> dict[str, float]:
-        """Seconds of the whole run, and from the first step to the last of each stage."""
-        out = {"run": self.ended - self.begun}
+    def seconds(self, queue: bool = True) -> dict[str, float]:
+        """Seconds of the whole run, and from the first step to the last of each stage.
+
+        Without what the thread stood in the queue for a core, where `queue` is false.
+        """
+        spans = {"run": (self.begun, self.ended)}
         for name, stage in STAGES.items():
             times = self.steps.get(stage, [])
             if len(times) > 1:
-                out[name] = times[-1] - times[0]
-        return {name: round(seconds, 4) for name, seconds in out.items()}
+                spans[name] = times[0], times[-1]
+        return {
+            name: round(last[0] - first[0] - (0.0 if queue else last[1] - first[1]), 4)
+            for name, (first, last) in spans.items()
+        }
+
+
+def _now() -> tuple[float, float]:
+    """Time, and seconds that this thread has stood in the queue for a core (0: not known)."""
+    path = Path("/proc/thread-self/schedstat")
+    waited = int(path.read_text().split()[1]) / 1e9 if path.exists() else 0.0
+    return time.perf_counter(), waited
 
 
 def measure(size: int, bands: int, repeats: int, watch: str, settings: dict[str, Any]) -> dict:
@@ -68,7 +83,8 @@ def measure(size: int, bands: int, repeats: int, watch: str, settings: dict[str,
     -------
     dict
         ``alone`` and ``window``: seconds of every repeat by stage; ``ratio``: median
-        over median; ``previews``: pictures drawn in every run in the window;
+        over median; the same with ``_unqueued``: less what the thread stood in the queue
+        for a core; ``previews``: pictures drawn in every run in the window;
         ``start_ms``: how long the press of Run takes, when napari adds two layers;
         ``longest_gap_ms``: of two more runs, the longest time without an answer from
         the window's loop, from the first event to the result.
@@ -84,7 +100,11 @@ def measure(size: int, bands: int, repeats: int, watch: str, settings: dict[str,
     chosen = read_settings()
     form = _open(pair, watch, settings)
     out: dict[str, list[Any]] = {
-        name: [] for name in ("alone", "window", "previews", "start_ms", "longest_gap_ms")
+        name: []
+        for name in (
+            *("alone", "window", "alone_unqueued", "window_unqueued"),
+            *("previews", "start_ms", "longest_gap_ms"),
+        )
     }
 
     def alone() -> None:
@@ -101,8 +121,10 @@ def measure(size: int, bands: int, repeats: int, watch: str, settings: dict[str,
         for _ in range(repeats):
             alone()
             out["alone"].append(clock.seconds())
+            out["alone_unqueued"].append(clock.seconds(queue=False))
             start, previews, _ = _run_in_window(form)
             out["window"].append(clock.seconds())
+            out["window_unqueued"].append(clock.seconds(queue=False))
             out["start_ms"].append(start)
             out["previews"].append(previews)
         for _ in range(2):
@@ -119,13 +141,16 @@ def measure(size: int, bands: int, repeats: int, watch: str, settings: dict[str,
         "settings": settings,
         "threads": chosen.threads,
         "versions": versions(),
-        "ratio": {
-            stage: round(
-                median(r[stage] for r in out["window"]) / median(r[stage] for r in out["alone"]), 3
-            )
-            for stage in out["alone"][0]
-        },
+        "ratio": _ratio(out["window"], out["alone"]),
+        "ratio_unqueued": _ratio(out["window_unqueued"], out["alone_unqueued"]),
         **out,
+    }
+
+
+def _ratio(window: list[dict[str, float]], alone: list[dict[str, float]]) -> dict[str, float]:
+    return {
+        stage: round(median(r[stage] for r in window) / median(r[stage] for r in alone), 3)
+        for stage in alone[0]
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -301,6 +302,7 @@ def test_the_collector_is_whole_again_after_jobs_in_parallel(qtbot: Any) -> None
             time.sleep(0.005)
             yield 1
 
+    gc.unfreeze()
     first, second = (Seen().start(work) for _ in range(2))
     qtbot.waitUntil(lambda: gc.get_freeze_count() > 0, timeout=5000)
     first.pause()
@@ -312,3 +314,22 @@ def test_the_collector_is_whole_again_after_jobs_in_parallel(qtbot: Any) -> None
     release.set()
     finish(qtbot, first)
     assert gc.get_freeze_count() == 0
+
+
+def test_a_collector_that_somebody_else_halted_stays_so(qtbot: Any) -> None:
+    gc.freeze()
+    finish(qtbot, Seen().start(lambda: 1))
+    assert gc.get_freeze_count() > 0
+
+
+def test_threads_take_shorter_turns_while_a_job_runs(qtbot: Any) -> None:
+    before = sys.getswitchinterval()
+    during: list[float] = []
+
+    def work() -> Generator[int, None, None]:
+        during.append(sys.getswitchinterval())
+        yield 1
+
+    finish(qtbot, Seen().start(work))
+    assert during[0] < before
+    qtbot.waitUntil(lambda: sys.getswitchinterval() == before, timeout=5000)

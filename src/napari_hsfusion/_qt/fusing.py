@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 WATCH = ("composite", "band", "coefficients")
 """What can be watched while a fusion runs."""
 
-_SHARE = 0.04  # of the time, at most, that the window draws what a run says
+_SHARE = 0.03  # of the time, at most, that the window draws what a run says
 _LONGEST = 2.0  # seconds without a word, at most, however long the window draws
 
 

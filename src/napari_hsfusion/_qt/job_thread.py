@@ -79,7 +79,7 @@ class JobWorker(GeneratorWorker):
         failure: JobError | None = None
         result: Any = None
         stopped = False
-        _HEAP.hold()
+        _SHARING.hold()
         try:
             result, stopped = self._drain()
         except Cancelled:
@@ -89,7 +89,7 @@ class JobWorker(GeneratorWorker):
         finally:
             self._gen: Any = None
             tidy_up()
-            _HEAP.let_go()
+            _SHARING.let_go()
         if failure is not None:
             raise failure
         if stopped:
@@ -102,9 +102,9 @@ class JobWorker(GeneratorWorker):
         try:
             while True:
                 if not self._go.is_set():
-                    _HEAP.let_go()
+                    _SHARING.let_go()
                     self._go.wait()
-                    _HEAP.hold()
+                    _SHARING.hold()
                 if self.abort_requested:
                     return None, True
                 try:
@@ -156,31 +156,47 @@ def tidy_up() -> None:
         torch.cuda.empty_cache()
 
 
-class _Heap:
-    """What the application holds, passed over by the collector while jobs run.
+class _Sharing:
+    """How the process shares itself among threads while jobs run.
 
-    Going through a napari's million objects stops every thread for half a second. The
-    collector has one such switch for the process, so the jobs that want it are counted.
+    What the application holds is passed over by the collector: going through a napari's
+    million objects stops every thread for half a second. And a thread that wants to run
+    Python waits for another for half a millisecond, not for five: a window that draws and
+    a job take turns hundreds of times a second.
+
+    A process has one such switch of each kind, so the jobs are counted; a collector that
+    somebody else has halted is left as it is.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held = 0
+        self._froze = False
+        self._interval = 0.0
 
     def hold(self) -> None:
         with self._lock:
             self._held += 1
-            if self._held == 1:
+            if self._held > 1:
+                return
+            self._interval = sys.getswitchinterval()
+            sys.setswitchinterval(min(_TURN, self._interval))
+            self._froze = gc.get_freeze_count() == 0
+            if self._froze:
                 gc.freeze()
 
     def let_go(self) -> None:
         with self._lock:
             self._held -= 1
-            if self._held == 0:
+            if self._held > 0:
+                return
+            sys.setswitchinterval(self._interval)
+            if self._froze:
                 gc.unfreeze()
 
 
-_HEAP = _Heap()
+_TURN = 0.0005  # seconds
+_SHARING = _Sharing()
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|(can't|cannot|could not|unable to) allocate|bad.?alloc", re.I
 )
