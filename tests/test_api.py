@@ -279,6 +279,18 @@ def test_wrong_sizes(pair: api.SimulatedPair) -> None:
         api.fuse(y, x, **QUICK)
 
 
+def test_two_units_are_noticed_unless_they_are_estimated(pair: api.SimulatedPair) -> None:
+    other = make_cube(pair.hr_msi.values * 100)
+    known = {key: pair.hr_msi.attrs["observation"][key] for key in ("psf", "srf")}
+    with pytest.raises(PairError, match=r"99\.9 times what the LR-HSI gives.*in one unit"):
+        api.fuse(pair.lr_hsi, other, psf=known["psf"], srf=np.asarray(known["srf"]), **QUICK)
+    with pytest.raises(PairError, match=r"0\.00999 times"):
+        api.fuse(pair.lr_hsi * 100, pair.hr_msi.values, psf="box", srf=pair.response, **QUICK)
+    found = api.estimate_responses(pair.lr_hsi.values, other, 4, psf="box", srf="estimate")
+    fused = api.fuse(pair.lr_hsi.values, other, srf=found, **QUICK)
+    assert fused.attrs["record"]["msi_gain"][0] == pytest.approx(100.0, rel=0.2)
+
+
 def test_wrong_bands(pair: api.SimulatedPair) -> None:
     x, y = pair.lr_hsi, pair.hr_msi
     with pytest.raises(PairError, match=r"expected 11 columns.*LR-HSI, got 12"):

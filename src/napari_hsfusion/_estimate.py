@@ -11,8 +11,11 @@ import numpy as np
 from . import cube as cubes
 from ._observe import Pair
 from ._responses import Floats, resolve_psf, resolve_srf, spatial_operator
+from .errors import PairError
 from .sensors.psf import ESTIMATED, LEAST_NEGATIVE_ESTIMATED, PSF, check_kernel
 from .sensors.srf import Response
+
+_FAR = 5.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,32 @@ def find_responses(pair: Pair, psf: Any, srf: Any) -> Responses:
             return Responses(spread, response, gain, {})
         return _estimate_psf(pair, response, gain)
     return _estimate_srf(pair, spread)
+
+
+def check_units(pair: Pair, responses: Responses) -> None:
+    """Make sure that both images are in the units that the responses say.
+
+    The mean of each band of the HR-MSI is compared with that of the LR-HSI seen
+    through the SRF; estimated responses come with the units they found.
+
+    Raises
+    ------
+    PairError
+        If the median band is more than five times too large or too small.
+    """
+    found = np.asarray(np.nanmean(pair.y[pair.bands_y], axis=(1, 2), dtype=np.float64))
+    seen = np.asarray(np.nanmean(pair.x[pair.bands_x], axis=(1, 2), dtype=np.float64))
+    expected = pair.used_response(responses.matrix) @ seen
+    positive = (found > 0) & (expected > 0)
+    if not positive.any():
+        return
+    factor = float(np.median(found[positive] / expected[positive]))
+    if not 1 / _FAR <= factor <= _FAR:
+        raise PairError(
+            f"the values of the HR-MSI are {factor:.3g} times what the LR-HSI gives through the "
+            "spectral response: expected both images in one unit (the same scale factor); convert "
+            "one of them, or have the responses estimated from the pair, which finds the units"
+        )
 
 
 def _estimate_psf(pair: Pair, response: Response, gain: Floats) -> Responses:

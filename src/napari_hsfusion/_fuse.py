@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from ._estimate import find_responses
+from ._estimate import check_units, find_responses
 from ._numbers import checked_seed
 from ._observe import make_pair
 from ._provenance import run_origins
@@ -84,6 +84,7 @@ def iter_fuse(
     token.check()
     pair = make_pair(lr_hsi, hr_msi, scale)
     responses = find_responses(pair, psf, srf)
+    check_units(pair, responses)
     token.check()
     observation = pair.observation(responses.psf, responses.matrix)
     run = chosen.run(
@@ -182,7 +183,7 @@ def fuse(
     Raises
     ------
     PairError
-        If sizes, bands and responses do not fit.
+        If sizes, bands, units and responses do not fit.
     ResponseError
         If a response is neither given nor stored, or malformed.
     ParameterError

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 PLUGIN = "napari-hsfusion"
@@ -35,6 +38,17 @@ class Message(str):
         made.severity = str(notification.severity)
         made.raw = isinstance(notification, ErrorNotification)
         return made
+
+
+@pytest.fixture(autouse=True)
+def what_is_imported_is_no_garbage() -> None:
+    """The collector passes over what there was before the test: modules, above all.
+
+    napari collects with every layer that goes and with every window, each time through a
+    million objects. What a test makes is collected as ever.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +96,8 @@ class Session:
     qtbot
     messages : list of Message
     """
+
+    LEARNT: ClassVar[dict[str, float]] = {"weight": 0.5, "d": 4}
 
     def __init__(self, viewer: Any, qtbot: Any, messages: list[Message]) -> None:
         self.viewer = viewer
@@ -149,6 +165,56 @@ class Session:
             len(progress._all_instances),
             len(WorkerBase._worker_set),
         )
+
+    # -- bad input
+
+    def add_pair(self, pair: Any) -> None:
+        """Add the layers HR and LR of a simulated pair."""
+        from napari_hsfusion._layers import band_layer, composite_layer
+
+        layers = composite_layer(pair.hr_msi, "HR"), band_layer(pair.lr_hsi, "LR")
+        for data, words, _ in layers:
+            self.viewer.add_image(data, **words)
+
+    @contextmanager
+    def said_once(self, words: str) -> Generator[None, None, None]:
+        """What happens inside gives one message, with these words, and changes nothing."""
+        before, already = self.state(), len(self.messages)
+        yield
+        assert self.state() == before
+        (message,) = self.messages[already:]
+        assert words in message
+        assert not message.raw
+        assert "Traceback" not in message
+
+    def learn(self, form: Any, steps: int) -> None:
+        """Have a network trained and used, though a small pair is better off without one."""
+        form.method.value = "args-diff"
+        for name, value in self.LEARNT.items():
+            form.params.set_value(name, value)
+        form.params.set_value("spatial_steps", steps)
+
+    def goes_on(self, pair: Any) -> None:
+        """A good run succeeds afterwards, in the same forms."""
+        from napari.utils import progress
+
+        from napari_hsfusion import api
+        from napari_hsfusion._layers import layer_cube
+        from napari_hsfusion._qt.responses import STORED
+
+        self.viewer.layers.clear()
+        self.add_pair(pair)
+        form = self.dock("Fuse")
+        form.lr_hsi.value, form.hr_msi.value = self.viewer.layers["LR"], self.viewer.layers["HR"]
+        form.responses.source.value = STORED
+        form.method.value = "subspace"
+        already = len(self.messages)
+        assert form.run() is not None, form.summary.text()
+        self.finish(form)
+        alone = api.fuse(pair.lr_hsi, pair.hr_msi, method="subspace")
+        np.testing.assert_array_equal(layer_cube(self.viewer.layers[-1]).values, alone.values)
+        assert self.messages[already:] == []
+        assert list(progress._all_instances) == []
 
 
 @pytest.fixture

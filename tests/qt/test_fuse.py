@@ -58,6 +58,17 @@ def dock(viewer: Any) -> FuseWidget:
     return widget
 
 
+LEARNT = {"d": 4, "weight": 0.3}
+
+
+def learn(widget: FuseWidget, steps: int) -> dict[str, Any]:
+    """Have a network trained and used, without the search for its weight; the parameters."""
+    settings = {"spatial_steps": steps, **LEARNT}
+    for name, value in settings.items():
+        widget.params.set_value(name, value)
+    return settings
+
+
 def until_over(qtbot: Any, widget: FuseWidget, seconds: float = 60) -> None:
     qtbot.waitUntil(lambda: not widget.running, timeout=int(seconds * 1000))
     qtbot.wait(50)
@@ -105,7 +116,7 @@ def test_layers_sharpen_while_it_runs(viewer: Any, qtbot: Any, pair: api.Simulat
     """The start is the LR-HSI in blocks; what comes later is nearer to the end."""
     add_pair(viewer, pair)
     widget = dock(viewer)
-    widget.params.set_value("spatial_steps", 20)
+    learn(widget, 20)
     seen: list[np.ndarray] = []
     stages: list[str] = []
     widget.run()
@@ -134,7 +145,7 @@ def test_other_things_can_be_watched(
 ) -> None:
     add_pair(viewer, pair)
     widget = dock(viewer)
-    widget.params.set_value("spatial_steps", 25)
+    learn(widget, 25)
     widget.run()
     qtbot.waitUntil(lambda: "train" in widget.summary.text(), timeout=30_000)
     widget.watch.value = watch
@@ -187,7 +198,7 @@ def test_pause_halts_and_resume_ends_with_the_same_bits(
 ) -> None:
     add_pair(viewer, pair)
     widget = dock(viewer)
-    widget.params.set_value("spatial_steps", 25)
+    settings = learn(widget, 25)
     widget.run()
     qtbot.waitUntil(lambda: "train" in widget.summary.text(), timeout=30_000)
     widget.pause_or_resume()
@@ -199,7 +210,7 @@ def test_pause_halts_and_resume_ends_with_the_same_bits(
     assert widget.view.steps == steps
     widget.pause_or_resume()
     until_over(qtbot, widget)
-    alone = api.fuse(pair.lr_hsi, pair.hr_msi, spatial_steps=25)
+    alone = api.fuse(pair.lr_hsi, pair.hr_msi, **settings)
     assert widget.result is not None
     assert np.array_equal(widget.result.values, alone.values)
 
@@ -234,33 +245,6 @@ def test_a_failure_says_what_to_do_and_leaves_napari_usable(
     widget.run()
     until_over(qtbot, widget)
     assert widget.job.state is JobState.FINISHED
-
-
-def test_no_layers_no_run(viewer: Any, messages: list[str]) -> None:
-    widget = dock(viewer)
-    assert widget.run() is None
-    assert "Open or simulate an LR-HSI and an HR-MSI" in widget.summary.text()
-    assert not widget.run_button.enabled
-    assert any("Open or simulate" in text for text in messages)
-
-
-def test_a_wrong_pair_is_said_in_words(
-    viewer: Any, qtbot: Any, pair: api.SimulatedPair, messages: list[str]
-) -> None:
-    viewer.add_image(np.random.default_rng(0).random((20, 17, 16)), name="odd")
-    viewer.add_image(np.random.default_rng(1).random((3, 64, 64)), name="high")
-    widget = dock(viewer)
-    widget.lr_hsi.value = viewer.layers["odd"]
-    widget.hr_msi.value = viewer.layers["high"]
-    assert widget.run() is None
-    assert "one whole ratio of sizes" in widget.summary.text()
-    widget.lr_hsi.value, widget.hr_msi.value = (
-        viewer.layers["high"],
-        viewer.layers["high"],
-    )
-    assert "same image" in widget.summary.text()
-    assert names(viewer) == ["odd", "high"]
-    assert any("whole ratio" in text for text in messages)
 
 
 def test_without_stored_responses_it_estimates_or_asks(
@@ -305,29 +289,12 @@ def test_responses_chosen_in_the_form_are_used(
 
 
 @pytest.mark.slow
-def test_an_input_layer_may_go_during_the_run(
-    viewer: Any, qtbot: Any, pair: api.SimulatedPair
-) -> None:
-    add_pair(viewer, pair)
-    widget = dock(viewer)
-    widget.params.set_value("spatial_steps", 20)
-    widget.run()
-    qtbot.waitUntil(lambda: "train" in widget.summary.text(), timeout=30_000)
-    viewer.layers.remove("LR")
-    viewer.layers.remove("HR")
-    until_over(qtbot, widget)
-    assert names(viewer) == ["LR fused (args-diff) (composite)", "LR fused (args-diff)"]
-    alone = api.fuse(pair.lr_hsi, pair.hr_msi, spatial_steps=20)
-    assert np.array_equal(viewer.layers[-1].data, alone.values)
-
-
-@pytest.mark.slow
 def test_result_layers_may_go_during_the_run(
     viewer: Any, qtbot: Any, pair: api.SimulatedPair, messages: list[str]
 ) -> None:
     add_pair(viewer, pair)
     widget = dock(viewer)
-    widget.params.set_value("spatial_steps", 20)
+    learn(widget, 20)
     widget.run()
     qtbot.waitUntil(lambda: "train" in widget.summary.text(), timeout=30_000)
     for name in names(viewer)[2:]:
@@ -404,7 +371,7 @@ def test_two_forms_run_side_by_side(viewer: Any, qtbot: Any, pair: api.Simulated
     """Each ends as if alone; the layers of one are no input of the other."""
     add_pair(viewer, pair)
     first, second = dock(viewer), dock(viewer)
-    first.params.set_value("spatial_steps", 15)
+    given: list[dict[str, Any]] = [learn(first, 15), {"method": "subspace"}]
     second.method.value = "subspace"
     first.run()
     assert [layer.name for layer in second.lr_hsi.choices] == ["LR"]
@@ -414,9 +381,8 @@ def test_two_forms_run_side_by_side(viewer: Any, qtbot: Any, pair: api.Simulated
     second.run()
     until_over(qtbot, first)
     until_over(qtbot, second)
-    settings: list[dict[str, Any]] = [{"spatial_steps": 15}, {"method": "subspace"}]
-    for widget, given in zip((first, second), settings, strict=True):
-        alone = api.fuse(pair.lr_hsi, pair.hr_msi, **given)
+    for widget, settings in zip((first, second), given, strict=True):
+        alone = api.fuse(pair.lr_hsi, pair.hr_msi, **settings)
         assert widget.result is not None
         assert np.array_equal(widget.result.values, alone.values)
     assert len(viewer.layers) == 6
@@ -476,7 +442,7 @@ def test_networks_are_kept_where_the_form_says(
     widget = dock(viewer)
     folder = tmp_path / "nets"
     widget.networks.value = folder
-    widget.params.set_value("spatial_steps", 10)
+    learn(widget, 10)
     widget.run()
     until_over(qtbot, widget)
     assert widget.job is not None
@@ -583,15 +549,18 @@ def test_twenty_runs_cancelled_at_random_leave_no_growth(
     for name in names(viewer)[2:]:
         viewer.layers.remove(name)
     widget.params.set_value("spatial_steps", 5000)
-    counts: list[tuple[int, int, int, int]] = []
-    for _ in range(20):
+    counts: list[tuple[int, int, int]] = []
+    live: list[int] = []
+    for k in range(20):
         widget.run()
         qtbot.wait(int(random.uniform(20, 600)))
         widget.cancel()
         until_over(qtbot, widget, 20)
         resident = process.memory_info().rss
-        counts.append((len(viewer.layers), threading.active_count(), tensors(), resident))
-    layers, threads, live, resident = zip(*counts, strict=True)
+        counts.append((len(viewer.layers), threading.active_count(), resident))
+        if k in (0, 9, 18, 19):  # to count them takes longer than a run
+            live.append(tensors())
+    layers, threads, resident = zip(*counts, strict=True)
     assert set(layers) == {2}
     assert max(threads[1:]) <= max(threads[:2])
     assert max(live[1:]) <= live[0]
@@ -612,7 +581,7 @@ def test_the_window_answers_while_a_fusion_runs(
 
     add_pair(viewer, pair)
     widget = dock(viewer)
-    widget.params.set_value("spatial_steps", 15)
+    learn(widget, 15)
     ticks: list[float] = []
     timer = QTimer()
     timer.setTimerType(Qt.TimerType.PreciseTimer)

@@ -339,9 +339,9 @@ def test_reference_removed_during_the_run(
     widget.run()
     qtbot.waitUntil(gate.reached.is_set, timeout=WAIT)
     viewer.layers.clear()
-    assert any("its reference was removed" in text for text in said())
     gate.open.set()
     finish(widget, qtbot)
+    assert [text for text in said() if "its reference was removed" in text] == said() != []
     assert len(viewer.layers) == 0
     assert widget.job.state.name == "CANCELLED"
     assert not widget.cancel_button.enabled

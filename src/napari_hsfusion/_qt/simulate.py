@@ -63,6 +63,7 @@ class SimulateWidget(Container):
         self._links = Links()
         self._bar: Any = None
         self._subject: Any = None
+        self._orphaned = False
         self._fits = False
         self.job: Job | None = None
         self.result: xr.DataArray | None = None
@@ -286,7 +287,7 @@ class SimulateWidget(Container):
         except HSFusionError as error:
             show_warning(f"{_TITLE}: {error}")
             return None
-        self._subject = layer.unique_id
+        self._subject, self._orphaned = layer.unique_id, False
         self._bar = progress(total=0, desc=_TITLE)
         self.job = run_job(
             simulated_layers,
@@ -336,6 +337,8 @@ class SimulateWidget(Container):
         self.summary.setText(str(error))
 
     def _cancelled(self) -> None:
+        if self._orphaned:  # not sooner: closing a window takes its layers away as well
+            show_info(f"{_TITLE}: its reference was removed, so nothing was added.")
         self.summary.setText("Cancelled; nothing was added.")
 
     def _ended(self) -> None:
@@ -362,8 +365,7 @@ class SimulateWidget(Container):
         if not self.running or self._subject is None:
             return
         if all(layer.unique_id != self._subject for layer in self._viewer.layers):
-            self._subject = None
-            show_info(f"{_TITLE}: its reference was removed, so nothing will be added.")
+            self._subject, self._orphaned = None, True
             self.cancel()
 
     def _moved(self, parent: Any) -> None:
