@@ -366,7 +366,7 @@ def test_demo_interrupted_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 
     full = scene.demo_scene
     monkeypatch.setattr(scene, "demo_scene", lambda: full(size=48, bands=16))
-    monkeypatch.setattr(_demo, "_order", lambda _: ["bicubic"])
+    monkeypatch.setattr(_demo, "METHODS", ("bicubic",))
     monkeypatch.setattr(_demo, "SHOWN", "bicubic")
     monkeypatch.setattr(figures, "save_png", strike)
     done = call("demo", "--out", tmp_path / "d", "--device", "cpu")

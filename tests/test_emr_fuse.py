@@ -356,7 +356,7 @@ def test_expected_cost() -> None:
         for name, params in {
             "weights": {},
             "pair": {"train_on": "pair"},
-            "longer": {"train_on": "pair", "steps": 4000},
+            "longer": {"train_on": "pair", "steps": 2000},
             "wider": {"train_on": "pair", "width": 64},
             "small": {"tile": 32},
         }.items()

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 else:
     PLUGIN = "napari-hsfusion"
 
+# one window a test: some minutes in all
+pytestmark = pytest.mark.slow
+
+
 FOUR = "gaussian:480/70,560/60,660/60,835/120"
 BANDS = 20
 

@@ -22,6 +22,10 @@ from napari_hsfusion.scene import demo_scene
 if TYPE_CHECKING:
     from conftest import Session
 
+# one window a test: some minutes in all
+pytestmark = pytest.mark.slow
+
+
 FOUR = "gaussian:480/70,560/60,660/60,835/120"
 BANDS = 20
 
