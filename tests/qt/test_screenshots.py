@@ -103,7 +103,9 @@ def test_pictures_are_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(napari, "Viewer", make_napari_viewer)
-    changes = (("levels", 6), ("spatial_steps", 4), ("spatial_base", 8), ("iterations", 4))
+    # levels enough that the form, which speaks a few times a second, tells of their middle
+    short = {"levels": 200, "weight": 0.3, "spatial_steps": 4, "spatial_base": 8, "iterations": 4}
+    changes = tuple(short.items())
     session = script.Session(theme, tmp_path, script.Budget(64, 20, "fast", changes, 2))
     viewer = session.viewer
     window = viewer.window._qt_window
@@ -134,7 +136,7 @@ def test_pictures_are_whole(
         if name == "fusing":
             form = session.widget("Fuse")
             assert form.running, "the picture was taken too late"
-            assert re.match(r"sample [345]/6", form.summary.text())
+            assert script.half_way(form.summary.text())
             assert form.view.isVisible()
             assert len(form.view.losses) >= 2
             assert session.activity.isChecked()
