@@ -572,11 +572,11 @@ def test_twenty_runs_cancelled_at_random_leave_no_growth(
 def test_the_window_answers_while_a_fusion_runs(
     viewer: Any, qtbot: Any, pair: api.SimulatedPair, record_property: Any
 ) -> None:
-    """Longest gap between ticks of a timer, from the first step to the result: a figure.
+    """Longest gap between ticks of a timer, from the first step to the result: under 0.1 s.
 
-    A window that waits for the run stands still for seconds; that is what fails here. Other
-    programs hold up a window that only redraws, too: the 0.1 s that it may stand still on a
-    quiet machine are for ``python -m benchmarks window`` to measure.
+    Where the machine is busy with something else, a window that only redraws has gaps too:
+    the best of three runs may have twice those. A window that waits for the run stands still
+    for seconds.
     """
     from qtpy.QtCore import Qt, QTimer
 
@@ -600,7 +600,7 @@ def test_the_window_answers_while_a_fusion_runs(
         ticks.clear()
         until_over(qtbot, widget)
         longest.append(float(np.diff(ticks).max()))
-        if longest[-1] < 0.5:
+        if longest[-1] < 0.1:
             break
         for name in names(viewer)[2:]:
             viewer.layers.remove(name)
@@ -608,6 +608,8 @@ def test_the_window_answers_while_a_fusion_runs(
     record_property("longest_gap_ms", round(min(longest) * 1000, 1))
     record_property("longest_gap_idle_ms", round(idle * 1000, 1))
     assert min(longest) < max(1.0, 10 * idle), (longest, idle)
+    if min(longest) >= max(0.1, 2 * idle):
+        pytest.xfail(f"news that are drawn together take too long: {longest}, idle {idle}")
 
 
 def test_a_cube_from_layers_is_the_cube(pair: api.SimulatedPair, viewer: Any) -> None:
