@@ -575,8 +575,7 @@ def test_the_window_answers_while_a_fusion_runs(
     """Longest gap between ticks of a timer, from the first step to the result: under 0.1 s.
 
     Where the machine is busy with something else, a window that only redraws has gaps too:
-    the best of three runs may have twice those. A window that waits for the run stands still
-    for seconds.
+    the best of three runs may have twice those.
     """
     from qtpy.QtCore import Qt, QTimer
 
@@ -607,9 +606,7 @@ def test_the_window_answers_while_a_fusion_runs(
     timer.stop()
     record_property("longest_gap_ms", round(min(longest) * 1000, 1))
     record_property("longest_gap_idle_ms", round(idle * 1000, 1))
-    assert min(longest) < max(1.0, 10 * idle), (longest, idle)
-    if min(longest) >= max(0.1, 2 * idle):
-        pytest.xfail(f"news that are drawn together take too long: {longest}, idle {idle}")
+    assert min(longest) < max(0.1, 2 * idle), (longest, idle)
 
 
 def test_a_cube_from_layers_is_the_cube(pair: api.SimulatedPair, viewer: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import napari.viewer
 from magicgui.widgets import Container, PushButton
 from napari.utils.notifications import show_info, show_warning
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from .. import _layers, api
@@ -19,11 +17,12 @@ from .fuse_form import FuseForm
 from .fusing import Advance, Begun, Fused, Look, Snapshot, fusing
 from .overlay import attach
 from .preview import LiveLayers
-from .progress import RunProgress, settle_layouts
+from .progress import RunProgress
 from .rows import fill_dock, scrolled
 from .run_view import RunView, Saying
 from .settings import read_settings
 from .simulating import with_layer
+from .turns import Turns
 from .worker import Job, JobError, JobState, run_job
 
 if TYPE_CHECKING:
@@ -65,6 +64,7 @@ class FuseWidget(Container):
         self._live: LiveLayers | None = None
         self._progress: RunProgress | None = None
         self._look = Look()
+        self._turns = Turns(self._tell, self._look.drawn)
         self._told = False
         self._make_buttons()
         self._arrange()
@@ -171,6 +171,7 @@ class FuseWidget(Container):
         chosen = read_settings()
         token = CancelToken()
         self._look = Look(watch=self.watch.value)
+        self._turns = Turns(self._tell, self._look.drawn)
         self._told = False
         self.view.begin()
         shape = (lr_hsi.sizes["band"], hr_msi.sizes["y"], hr_msi.sizes["x"])
@@ -187,7 +188,7 @@ class FuseWidget(Container):
             cancel=token,
             title="Fusing",
             advice=_ADVICE,
-            on_event=self._event,
+            on_event=self._take,
             on_result=self._result,
             on_error=self._failed,
             on_cancelled=self._cancelled,
@@ -230,30 +231,30 @@ class FuseWidget(Container):
 
     # -- what the run says
 
-    def _event(self, event: Begun | Advance | Snapshot) -> None:
-        assert self._progress is not None
-        assert self._live is not None
-        begun = time.perf_counter()
-        if self._live.removed:
+    def _take(self, event: Begun | Advance | Snapshot) -> None:
+        if isinstance(event, Snapshot) and event.at is not None:
+            # the canvas and the form each in a turn of its own: shorter pauses
+            self._turns.take(event, event.at)
+        else:
+            self._turns.take(event)
+
+    def _tell(self, event: Begun | Advance | Snapshot) -> None:
+        live, progress = self._live, self._progress
+        if live is None or progress is None:
+            return
+        if live.removed:
             self._tell_removed()
-        at = event if isinstance(event, Advance) else None
         if isinstance(event, Begun):
-            self._progress.begin(event.stages, event.estimate)
-            self._live.begin(event)
+            progress.begin(event.stages, event.estimate)
+            live.begin(event)
         elif isinstance(event, Snapshot):
-            at = event.at
-        if at is not None:
+            live.show(event)
+        else:
             # first the progress bar: napari's draws at once what has changed so far
-            self._progress.advance(at)
-            self.view.advance(at)
+            progress.advance(event)
+            self.view.advance(event)
             if self.job is not None and self.job.state is JobState.RUNNING:
-                self.say(self._progress.text)
-        if isinstance(event, Snapshot) and self._live is not None:
-            self._live.show(event)
-        settle_layouts()
-        look = self._look
-        # comes when the window has drawn all that
-        QTimer.singleShot(0, lambda: look.drawn(time.perf_counter() - begun))
+                self.say(progress.text)
 
     def _tell_removed(self) -> None:
         if not self._told:
@@ -264,6 +265,7 @@ class FuseWidget(Container):
             )
 
     def _result(self, fused: Fused) -> None:
+        self._turns.catch_up()
         assert self._live is not None
         self._result_ref = weakref.ref(fused.cube)
         # a script needs what the cube says, not its pixels
@@ -282,6 +284,7 @@ class FuseWidget(Container):
         self.say("Cancelled; nothing was kept.")
 
     def _discard(self) -> None:
+        self._turns.forget()
         if self._live is not None:
             self._live.discard()
 
@@ -299,6 +302,7 @@ class FuseWidget(Container):
         self.cancel_button.enabled = state in (JobState.RUNNING, JobState.PAUSED)
         self.cancel_button.text = "Cancelling…" if state is JobState.CANCELLING else "Cancel"
         if state is JobState.CANCELLING and self._progress is not None:
+            self._turns.forget()
             self._progress.say("cancelling…")
         if state is JobState.PAUSED:
             self.say("Paused.")
@@ -327,6 +331,7 @@ class FuseWidget(Container):
         self.form.release()
         live, progress, job = self._live, self._progress, self.job
         self._live = self._progress = None
+        self._turns.forget()
         if job is not None:
             job.abandon()
         if live is not None:

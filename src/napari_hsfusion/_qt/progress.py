@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from napari.utils import progress
 from qtpy.compat import isalive
-from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtGui import QMovie
 from qtpy.QtWidgets import QApplication, QLabel, QMainWindow, QStatusBar
 
@@ -123,12 +122,6 @@ def _wheels() -> list[QMovie]:
     for wheel in wheels:
         wheel.setPaused(True)
     return wheels
-
-
-def settle_layouts() -> None:
-    """Lay out now what waits for it: the next picture of the window then is the only one."""
-    for _ in range(3):  # a form, its dock, the window
-        QCoreApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest)
 
 
 def words(seconds: float) -> str:

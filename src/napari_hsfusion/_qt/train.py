@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari.viewer
 from magicgui.widgets import Container, PushButton
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QPlainTextEdit
 
 from .fusing import Advance, Look
 from .layer_choice import cube_or_none
-from .progress import RunProgress, settle_layouts
+from .progress import RunProgress
 from .rows import fill_dock, scrolled
 from .run_view import Saying
 from .settings import read_settings
@@ -24,6 +21,7 @@ from .train_preview import TrialLayers, central_place
 from .train_result import ResultRow
 from .train_view import TrainView
 from .training import TRAIN, Begun, Ready, Shown, training
+from .turns import Turns
 from .worker import Job, JobError, JobState, run_job
 
 if TYPE_CHECKING:
@@ -68,9 +66,8 @@ class TrainWidget(Container):
         self._stages: dict[str, int] = {}
         self._scored = ""
         self._last_words = ""
-        self._news: deque[TrainingNews] = deque()
-        self._telling = False
         self._look = Look()
+        self._turns = Turns(self._tell, self._look.drawn)
         self._make_buttons()
         self._arrange()
         self._connect()
@@ -178,6 +175,7 @@ class TrainWidget(Container):
         chosen = read_settings()
         token = CancelToken()
         self._look, self._scored = Look(), ""
+        self._turns = Turns(self._tell, self._look.drawn)
         self._scenes = None
         self.after.begin(options)
         self._stages = {}
@@ -195,7 +193,7 @@ class TrainWidget(Container):
             cancel=token,
             title=_TITLE,
             advice=_ADVICE,
-            on_event=self._event,
+            on_event=self._turns.take,
             on_result=self._result,
             on_error=self._failed,
             on_cancelled=self._cancelled,
@@ -224,36 +222,18 @@ class TrainWidget(Container):
 
     # -- what the run says
 
-    def _event(self, event: TrainingNews) -> None:
-        # napari's progress bar lets events in while it is drawn: they wait for their turn
-        self._news.append(event)
-        if self._telling:
-            return
-        self._telling = True
-        begun = time.perf_counter()
-        try:
-            self._tell()
-        finally:
-            self._telling = False
-        settle_layouts()
-        look = self._look
-        # comes when the window has drawn all that
-        QTimer.singleShot(0, lambda: look.drawn(time.perf_counter() - begun))
-
-    def _tell(self) -> None:
-        while self._news:
-            event = self._news.popleft()
-            if isinstance(event, Begun):
-                self._stages = dict(event.stages)
-            elif isinstance(event, Ready):
-                self._ready(event)
-            elif isinstance(event, Advance):
-                self._advance(event)
-            elif isinstance(event, Shown):
-                self._show(event)
-            else:
-                self._scored = f"{event.metric:.2f} (best {event.best:.2f})"
-                self.view.take(metrics=[(event.index, event.metric)])
+    def _tell(self, event: TrainingNews) -> None:
+        if isinstance(event, Begun):
+            self._stages = dict(event.stages)
+        elif isinstance(event, Ready):
+            self._ready(event)
+        elif isinstance(event, Advance):
+            self._advance(event)
+        elif isinstance(event, Shown):
+            self._show(event)
+        else:
+            self._scored = f"{event.metric:.2f} (best {event.best:.2f})"
+            self.view.take(metrics=[(event.index, event.metric)])
 
     def _ready(self, event: Ready) -> None:
         self._scenes = scenes = event.scenes
@@ -299,7 +279,7 @@ class TrainWidget(Container):
         return central_place(chosen, size, self._scenes.validation or {}, self._ratio)
 
     def _result(self, trained: Trained) -> None:
-        self._tell()
+        self._turns.catch_up()
         self.after.finish(trained)
         if self._trials is not None:
             self._trials.finish(bool(self.form.keep.value))
@@ -329,7 +309,7 @@ class TrainWidget(Container):
         return RunFiles.beside(self._out).state
 
     def _discard(self) -> None:
-        self._news.clear()
+        self._turns.forget()
         if self._trials is not None:
             self._trials.discard()
             self._trials = None
@@ -364,6 +344,7 @@ class TrainWidget(Container):
         self.form.release()
         trials, progress, job = self._trials, self._progress, self.job
         self._trials = self._progress = None
+        self._turns.forget()
         if job is not None:
             job.abandon()
         if trials is not None:
