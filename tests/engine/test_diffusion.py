@@ -65,8 +65,8 @@ def test_steps_are_consistent(rng: np.random.Generator) -> None:
     xt = steps.add_noise(x0, eps, 0.3)
     torch.testing.assert_close(xt, math.sqrt(0.3) * x0 + math.sqrt(0.7) * eps)
     torch.testing.assert_close(steps.predict_clean(xt, eps, 0.3), x0)
-    torch.testing.assert_close(steps.implied_noise(xt, x0, 0.3), eps)
-    torch.testing.assert_close(steps.ddim_step(x0, eps, 1.0), x0)
+    torch.testing.assert_close(steps.ddim_step(xt, x0, 0.3, 1.0), x0)
+    torch.testing.assert_close(steps.ddim_step(xt, x0, 0.3, 0.8), steps.add_noise(x0, eps, 0.8))
     levels = torch.tensor([0.3, 0.9], dtype=torch.float64).reshape(2, 1)
     torch.testing.assert_close(steps.add_noise(x0, eps, levels)[0], xt[0])
 
@@ -107,9 +107,6 @@ def test_guidance_gradient_against_autograd_of_the_full_cube(
     assert float(got_loss) == pytest.approx(float(loss.detach()), rel=1e-12)
     for mine, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-11)
-    again = guidance.guidance_loss(p, a, e, 0.7)
-    assert float(again.detach()) == pytest.approx(float(loss.detach()), rel=1e-12)
-    assert torch.autograd.gradcheck(lambda u, v: guidance.guidance_loss(p, u, v, 0.7), (a, e))
 
 
 def test_gradient_at_a_perfect_fit_is_finite() -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..errors import DeviceError
 
@@ -86,6 +87,13 @@ def threads_for(values: int) -> int | None:
     takes a core they wait for each other by spinning, many times slower than one.
     """
     return 1 if values < 1_000_000 else None
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Tensor on `device`, sent without waiting for what a GPU is still busy with."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def release(device: torch.device) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .device import sent
 from .diffusion.steps import add_noise
 from .events import CancelToken, Step
 from .training import averaged_network, train
@@ -90,10 +91,9 @@ def train_noise_predictor(
     table = torch.as_tensor(abar[1:]).to(device, dtype)
 
     def loss(model: nn.Module, source: torch.Generator) -> Tensor:
-        clean = sample(budget.batch, source).to(device, dtype)
-        times = torch.randint(len(table), (len(clean),), generator=source)
-        noise = torch.randn(clean.shape, generator=source, dtype=dtype).to(device)
-        times = times.to(device)
+        clean = sent(sample(budget.batch, source).to(dtype=dtype), device)
+        times = sent(torch.randint(len(table), (len(clean),), generator=source), device)
+        noise = sent(torch.randn(clean.shape, generator=source, dtype=dtype), device)
         level = table[times].reshape(-1, *[1] * (clean.ndim - 1))
         return nn.functional.mse_loss(model(add_noise(clean, noise, level), times), noise)
 

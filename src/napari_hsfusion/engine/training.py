@@ -126,7 +126,7 @@ def train(
     network.train()
     device = team.device
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, fused=device.type == "cuda")
-    averaged = AveragedModel(network, multi_avg_fn=_warm_average(recipe.average))
+    averaged = _warm_average(network, recipe.average)
     scaler = GradScaler(device.type, enabled=recipe.precision == "float16")
     progress = Progress() if progress is None else progress
     state = TrainingState(network, averaged, optimiser, scaler, generator, progress)
@@ -315,11 +315,13 @@ class _Keeper:
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
-def _warm_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+def _warm_average(network: nn.Module, decay: float) -> AveragedModel:
     """Moving average whose memory grows with the steps taken, up to `decay`."""
 
-    def update(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
-        n = float(count)
+    def update(averaged: Tensors, current: Tensors, _: Tensor | int) -> None:
+        # counted on the host: the count that comes along is on the device, to read it would wait
+        n = float(model.n_averaged)
         torch._foreach_lerp_(averaged, current, 1.0 - min(decay, (1.0 + n) / (10.0 + n)))
 
-    return update
+    model = AveragedModel(network, multi_avg_fn=update)
+    return model

@@ -23,12 +23,6 @@ def to_state(factor: Tensor) -> Tensor:
     return factor * 2.0 - 1.0
 
 
-def guidance_loss(problem: Problem, a_state: Tensor, e_state: Tensor, weight: float) -> Tensor:
-    """L at states (d, H, W) and (d, C), a scalar; differentiable."""
-    rx, ry = problem.residuals(to_unit(a_state), to_unit(e_state))
-    return torch.linalg.vector_norm(rx) + weight * torch.linalg.vector_norm(ry)
-
-
 def guidance_gradient(
     problem: Problem, a_state: Tensor, e_state: Tensor, weight: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -39,7 +33,9 @@ def guidance_gradient(
         dL/dA = -1/2 (H^T(U x3 E^T) + V x3 (R E^T)^T)
         dL/dE = -1/2 (<H(A), U> + <A, V> R)
 
-    Nothing of size H x W x C is formed.
+    Nothing of size H x W x C is formed, and what has C bands is the LR-HSI's residual
+    alone: read three times, never rescaled. Expanding its norm into Gram matrices would
+    need as many products with X, and lose the residual's digits by cancellation.
 
     Returns
     -------
@@ -50,18 +46,20 @@ def guidance_gradient(
     a, e = to_unit(a_state), to_unit(e_state)
     low = problem.spatial.forward(a)
     project = e @ problem.response.T
-    rx = problem.x - torch.tensordot(e.T, low, dims=1)
-    ry = problem.y - torch.tensordot(project.T, a, dims=1)
-    if problem.mask_x is not None:
-        rx = rx * problem.mask_x
-    if problem.mask_y is not None:
-        ry = ry * problem.mask_y
+    rx = _residual(problem.x, e, low, problem.mask_x)
+    ry = _residual(problem.y, project, a, problem.mask_y)
     norm_x = torch.linalg.vector_norm(rx)
     norm_y = torch.linalg.vector_norm(ry)
-    u = rx / norm_x.clamp(min=torch.finfo(rx.dtype).tiny)
-    v = ry * (weight / norm_y.clamp(min=torch.finfo(ry.dtype).tiny))
-    grad_a = problem.spatial.adjoint(torch.tensordot(e, u, dims=1))
-    grad_a += torch.tensordot(project, v, dims=1)
-    grad_e = low.flatten(1) @ u.flatten(1).T
-    grad_e = grad_e + (a.flatten(1) @ v.flatten(1).T) @ problem.response
-    return norm_x + weight * norm_y, grad_a.mul_(-0.5), grad_e.mul(-0.5)
+    per_x = -0.5 / norm_x.clamp(min=torch.finfo(rx.dtype).tiny)
+    per_y = -0.5 * weight / norm_y.clamp(min=torch.finfo(ry.dtype).tiny)
+    grad_a = problem.spatial.adjoint(((e @ rx) * per_x).reshape(low.shape))
+    grad_a = torch.addmm(grad_a.flatten(1), project * per_y, ry).reshape(a.shape)
+    grad_e = (low.flatten(1) @ rx.T) * per_x
+    grad_e += ((a.flatten(1) @ ry.T) * per_y) @ problem.response
+    return norm_x + weight * norm_y, grad_a, grad_e
+
+
+def _residual(image: Tensor, basis: Tensor, coefficients: Tensor, mask: Tensor | None) -> Tensor:
+    """``image - coefficients x3 basis``, masked, with pixels in a row: (bands, pixels)."""
+    out = torch.addmm(image.flatten(1), basis.T, coefficients.flatten(1), alpha=-1)
+    return out if mask is None else out.mul_(mask.flatten())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from itertools import pairwise
 
@@ -11,11 +12,14 @@ from torch import Tensor, nn
 from ...params import ArgsDiffParams
 from ..events import CancelToken, Event, Preview, Step
 from ..observation import Problem
-from .guidance import guidance_gradient, guidance_loss, to_unit
+from .guidance import guidance_gradient, to_unit
 from .schedules import exponential_schedule, sampling_times
-from .steps import AdamDirection, ddim_step, implied_noise, predict_clean
+from .steps import AdamDirection, ddim_step, predict_clean
 
 STAGE = "sample"
+
+_LOOK = 10
+"""Steps after which a GPU's loss is looked at; every look waits for the GPU."""
 
 
 class PublishedSampler:
@@ -48,43 +52,63 @@ class PublishedSampler:
         self._direction_a = AdamDirection(*moments)
         self._direction_e = AdamDirection(*moments)
 
-    def step(self, time: int, following: int) -> float:
-        """Go from `time` to `following`; return the guidance loss.
+    def step(self, time: int, following: int) -> Tensor:
+        """Go from `time` to `following`.
 
         Afterwards ``a`` and ``e`` hold the sample at `following`, ``a_clean`` and
-        ``e_clean`` the clipped predictions of the clean factors.
+        ``e_clean`` the clipped predictions of the clean factors: new tensors at every
+        step, the old ones stay as they are.
+
+        Returns
+        -------
+        Tensor, scalar
+            The guidance loss, on the device: nothing in a step waits for a GPU.
         """
         p = self.params
         abar, abar_next = self._table[time + 1], self._table[following + 1]
+        loss, grad_a, grad_e = self.gradient(time)
+        with torch.no_grad():
+            # Eq. 15 subtracts the direction from the noise of the next sample
+            share = math.sqrt(1.0 - abar_next) if p.guidance == "noise" else 1.0
+            a = ddim_step(self.a, self.a_clean, abar, abar_next)
+            e = ddim_step(self.e, self.e_clean, abar, abar_next)
+            a.sub_(self._direction_a(grad_a), alpha=p.rho1 * share)
+            e.sub_(self._direction_e(grad_e), alpha=p.rho2 * share)
+            if p.argm:
+                _, grad_a, grad_e = guidance_gradient(self.problem, a, e, p.lambda2)
+                a.sub_(grad_a, alpha=p.rho1 / p.r)
+                e.sub_(grad_e, alpha=p.rho2 / p.r)
+            self.a, self.e = a, e
+        return loss
+
+    def gradient(self, time: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Predict the clean factors at `time`, and take the gradient of the guidance there.
+
+        The gradient at the predictions is had in closed form; through the networks it
+        takes one vector-Jacobian product more, and no graph of the data terms.
+
+        Returns
+        -------
+        loss : Tensor, scalar
+        grad_a, grad_e : Tensor, shapes (d, H, W) and (d, C)
+            With respect to ``a`` and ``e``, or to the predictions with
+            ``gradient="x0"``. ``a_clean`` and ``e_clean`` hold the predictions.
+        """
+        p = self.params
         through = p.gradient == "network"
         a_state = self.a.detach().requires_grad_(through)
         e_state = self.e.detach().requires_grad_(through)
         with torch.set_grad_enabled(through):
-            a_clean, e_clean = self._predict(a_state, e_state, time, abar)
-            if through:
-                loss = guidance_loss(self.problem, a_clean, e_clean, p.lambda1)
-                grad_a, grad_e = torch.autograd.grad(loss, (a_state, e_state))
+            a_clean, e_clean = self._predict(a_state, e_state, time, self._table[time + 1])
+        self.a_clean, self.e_clean = a_clean.detach(), e_clean.detach()
         with torch.no_grad():
-            a_clean, e_clean = a_clean.detach(), e_clean.detach()
-            if not through:
-                loss, grad_a, grad_e = guidance_gradient(self.problem, a_clean, e_clean, p.lambda1)
-            move_a = p.rho1 * self._direction_a(grad_a)
-            move_e = p.rho2 * self._direction_e(grad_e)
-            a_noise = implied_noise(self.a, a_clean, abar)
-            e_noise = implied_noise(self.e, e_clean, abar)
-            if p.guidance == "noise":
-                a = ddim_step(a_clean, a_noise - move_a, abar_next)
-                e = ddim_step(e_clean, e_noise - move_e, abar_next)
-            else:
-                a = ddim_step(a_clean, a_noise, abar_next) - move_a
-                e = ddim_step(e_clean, e_noise, abar_next) - move_e
-            if p.argm:
-                _, grad_a, grad_e = guidance_gradient(self.problem, a, e, p.lambda2)
-                a = a - (p.rho1 / p.r) * grad_a
-                e = e - (p.rho2 / p.r) * grad_e
-            self.a, self.e = a, e
-            self.a_clean, self.e_clean = a_clean, e_clean
-        return float(loss.detach())
+            loss, grad_a, grad_e = guidance_gradient(
+                self.problem, self.a_clean, self.e_clean, p.lambda1
+            )
+        if through:
+            (grad_a,) = torch.autograd.grad(a_clean, a_state, grad_a)
+            (grad_e,) = torch.autograd.grad(e_clean, e_state, grad_e)
+        return loss, grad_a, grad_e
 
     def _predict(self, a: Tensor, e: Tensor, time: int, abar: float) -> tuple[Tensor, Tensor]:
         """Eq. 11 for both factors, clipped to [-1, 1]."""
@@ -106,6 +130,8 @@ def sample_published(
 ) -> Generator[Event, None, tuple[Tensor, Tensor]]:
     """Run Algorithm 1 from noise.
 
+    On a GPU only some of the steps that it yields have a loss.
+
     Returns
     -------
     coefficients, basis : Tensor, shapes (d, H, W) and (d, C)
@@ -122,7 +148,8 @@ def sample_published(
     for index, (time, following) in enumerate(pairwise(times), start=1):
         cancel.check()
         loss = sampler.step(int(time), int(following))
-        yield Step(STAGE, index, params.T, loss)
+        seen = like.device.type == "cpu" or index == params.T or index % _LOOK == 0
+        yield Step(STAGE, index, params.T, float(loss) if seen else None)
         a_now, e_now = to_unit(sampler.a_clean), to_unit(sampler.e_clean)
         yield Preview(STAGE, index, params.T, a_now, e_now, problem.scale)
     return to_unit(sampler.a_clean), to_unit(sampler.e_clean)

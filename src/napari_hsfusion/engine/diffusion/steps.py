@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 
@@ -19,14 +20,15 @@ def predict_clean(state: Tensor, noise: Tensor, abar: float) -> Tensor:
     return (state - math.sqrt(1.0 - abar) * noise) / math.sqrt(abar)
 
 
-def implied_noise(state: Tensor, clean: Tensor, abar: float) -> Tensor:
-    """Noise that takes `clean` to `state`: Eq. 11 solved for eps."""
-    return (state - math.sqrt(abar) * clean) / math.sqrt(1.0 - abar)
+def ddim_step(state: Tensor, clean: Tensor, abar: float, abar_next: float) -> Tensor:
+    """Deterministic step from `state` to the next time, Eq. 12 (DDIM with eta = 0).
 
-
-def ddim_step(clean: Tensor, noise: Tensor, abar_previous: float) -> Tensor:
-    """Deterministic step to the next time, Eq. 12 (DDIM with eta = 0)."""
-    return add_noise(clean, noise, abar_previous)
+    The noise is the one that takes `clean` to `state`, Eq. 11 solved for eps. Put in,
+    ``sqrt(abar_next) clean + sqrt(1 - abar_next) eps`` is a sum of both images.
+    """
+    of_state = math.sqrt((1.0 - abar_next) / (1.0 - abar))
+    of_clean = math.sqrt(abar_next) - of_state * math.sqrt(abar)
+    return (of_clean * clean).add_(state, alpha=of_state)
 
 
 class AdamDirection:
@@ -50,8 +52,8 @@ class AdamDirection:
             self._first = gradient.new_zeros(gradient.shape)
             self._second = gradient.new_zeros(gradient.shape)
         self.count += 1
-        self._first.mul_(self.beta1).add_(gradient, alpha=1 - self.beta1)
+        self._first.lerp_(gradient, 1 - self.beta1)
         self._second.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
-        first = self._first / (1 - self.beta1**self.count)
-        second = self._second / (1 - self.beta2**self.count)
-        return first / (second.sqrt() + self.eps)
+        scale = self._second.sqrt()
+        scale.mul_(1 / math.sqrt(1 - self.beta2**self.count)).add_(self.eps)
+        return torch.div(self._first, scale, out=scale).mul_(1 / (1 - self.beta1**self.count))
