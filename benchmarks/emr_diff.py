@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,6 +20,8 @@ from typing import Any
 import numpy as np
 
 from .accuracy import machine
+from .memory import peak as top
+from .memory import start_of_peak
 
 BANDS, MSI_BANDS, RATIO = 31, 3, 8
 KINDS = ("ours", "plain")
@@ -110,9 +111,9 @@ def _run(
 
     times = [0.0, 0.0]
     restore(48)
-    before = _start_of_peak()
+    before = start_of_peak()
     cube = restore(side)
-    peak = _peak() - before
+    peak = top() - before
     np.save(out, cube.numpy())
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -165,26 +166,6 @@ def _scene(side: int, seed: int) -> tuple[Any, Any, Any]:
     up = low.upsample(low.forward(cube))[None]
     msi = cube[None, [4, 15, 26]]
     return up, msi, edge_map(msi)
-
-
-def _start_of_peak() -> int:
-    """Resident bytes now; on Linux the peak is counted from here on."""
-    clear = Path("/proc/self/clear_refs")
-    if clear.exists():
-        clear.write_text("5")
-        return _status("VmRSS")
-    return _peak()
-
-
-def _peak() -> int:
-    if Path("/proc/self/status").exists():
-        return _status("VmHWM")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith(name))) * 1024
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]], seed: int) -> None:

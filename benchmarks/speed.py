@@ -1,0 +1,391 @@
+"""ARGS-Diff's steps against a plain implementation of the same equations, in one run.
+
+Both have the same weights, images and noise and take their steps in turns, so that another
+program's load falls on both; they must agree. Memory is that of a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .accuracy import machine
+from .memory import peak, start_of_peak
+
+if TYPE_CHECKING:
+    import torch
+
+    from napari_hsfusion.engine.observation import Problem
+
+    from . import args_plain
+
+KINDS = ("ours", "plain")
+GRADIENTS = ("x0", "network")
+RATIO, MSI_BANDS = 4, 4
+AGREEMENT = 1e-3
+_TIME, _NEXT = 500, 498
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes of one measurement.
+
+    Attributes
+    ----------
+    side, bands, d : int
+        Of a scene of side x side x bands, and of the subspace.
+    base : int
+        Channels of the spatial network's finest level. From 64 on the network has the
+        published four levels of two blocks, below the two of one block that the presets have.
+    gradient : {"x0", "network"}
+    """
+
+    side: int = 256
+    bands: int = 103
+    d: int = 8
+    base: int = 16
+    gradient: str = "x0"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Levels, and blocks a level, of the spatial network."""
+        return (4, 2) if self.base >= 64 else (2, 1)
+
+
+@dataclass
+class Sides:
+    """Both implementations on one scene, at the same state."""
+
+    ours: Any
+    plain: args_plain.Sampler
+    problem: Problem
+    parameters: int
+
+
+def sweeps(
+    case: Case,
+    sides: Sequence[int],
+    bands: Sequence[int],
+    dims: Sequence[int],
+    widths: Sequence[int],
+) -> Iterator[tuple[str, Case]]:
+    """Cases that differ from `case` in one size, each with both gradients."""
+    for name, values in (("side", sides), ("bands", bands), ("d", dims), ("base", widths)):
+        for value in values:
+            for gradient in GRADIENTS:
+                yield name, replace(case, gradient=gradient, **{name: value})
+
+
+def measure_step(case: Case, repeats: int, seed: int, device: str) -> dict[str, Any]:
+    """Time sampling steps of both, in turns, and of the guidance alone.
+
+    Returns
+    -------
+    dict
+        The case; ``seconds`` and ``cpu_seconds`` of every step of both; ``per_step``, the
+        median of the processor's on the CPU, of the clock's on a GPU; ``guidance``, the same
+        of the loss and its gradient at given factors; ``difference`` of the gradients of
+        both, the largest relative one in the Euclidean norm.
+
+    Raises
+    ------
+    RuntimeError
+        If they differ by more than 1e-3.
+    """
+    import torch
+
+    from napari_hsfusion.engine.diffusion.guidance import guidance_gradient
+
+    both = build(case, seed, device)
+    difference = disagreement(both)
+    if not difference <= AGREEMENT:
+        raise RuntimeError(f"{case}: the gradients of the two implementations differ: {difference}")
+
+    def alone(kind: str) -> None:
+        a, e = both.ours.a_clean, both.ours.e_clean
+        if kind == "ours":
+            with torch.no_grad():
+                guidance_gradient(both.problem, a, e, 1.0)
+        else:
+            a, e = a.clone().requires_grad_(), e.clone().requires_grad_()
+            torch.autograd.grad(both.plain.pair.loss(a, e, 1.0), (a, e))
+
+    taken = _turns(lambda kind: getattr(both, kind).step(_TIME, _NEXT), repeats, device)
+    terms = _turns(alone, repeats, device)
+    return {
+        **asdict(case),
+        "parameters": both.parameters,
+        **taken,
+        "guidance": terms["per_step"],
+        "difference": difference,
+    }
+
+
+def measure_chain(case: Case, steps: int, seed: int, device: str) -> dict[str, Any]:
+    """Time whole chains of `steps` steps of both, our events and previews counted in."""
+    import torch
+
+    from napari_hsfusion.engine.diffusion.published import sample_published
+    from napari_hsfusion.engine.events import CancelToken
+
+    both = build(case, seed, device)
+
+    def chain(kind: str) -> None:
+        if kind == "ours":
+            p = replace(both.ours.params, T=steps)
+            generator = torch.Generator().manual_seed(seed)
+            nets = both.ours.spatial, both.ours.spectral
+            for _ in sample_published(both.problem, *nets, p, generator, CancelToken()):
+                pass
+        else:
+            times = [round(999 - 1000 * k / steps) for k in range(steps + 1)]
+            for now, following in pairwise(times):
+                both.plain.step(now, following)
+
+    return {**asdict(case), "T": steps, **_turns(chain, 1, device)}
+
+
+def measure_training(
+    network: str, case: Case, steps: int, seed: int, device: str
+) -> dict[str, Any]:
+    """Time training steps of both from the same weights, with batches of 4 and 128.
+
+    Raises
+    ------
+    RuntimeError
+        If the averaged weights differ by more than 1e-3 of what the training changed.
+    """
+    import torch
+
+    from napari_hsfusion.engine.diffusion.schedules import exponential_schedule
+    from napari_hsfusion.engine.events import CancelToken
+    from napari_hsfusion.engine.noise_prediction import Budget, train_noise_predictor
+    from napari_hsfusion.engine.selflearning import patch_sampler, spectrum_sampler
+
+    from . import args_plain
+
+    both = build(case, seed, device)
+    net = getattr(both.ours, network)
+    image = 2 * (both.problem.y if network == "spatial" else both.problem.x) - 1
+    side, rate = min(32, case.side), 1e-3
+    batch = 4 if network == "spatial" else 128
+    start = {name: w.clone() for name, w in net.state_dict().items()}
+    sample = (
+        patch_sampler(image.cpu(), case.d, side, 1, False)
+        if network == "spatial"
+        else spectrum_sampler(image.cpu().flatten(1))
+    )
+    results: dict[str, Mapping[str, torch.Tensor]] = {}
+
+    def train(kind: str) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        if kind == "plain":
+            arguments = (network, image, steps, batch, side, rate, generator)
+            results[kind] = args_plain.train(start, *arguments)[0]
+            return
+        net.load_state_dict(start)
+        run = train_noise_predictor(
+            net.requires_grad_(True),
+            sample,
+            exponential_schedule(),
+            Budget(steps, batch, rate, True, 0.999),
+            stage="train",
+            generator=generator,
+            device=image.device,
+            dtype=image.dtype,
+            cancel=CancelToken(),
+        )
+        try:
+            while True:
+                next(run)
+        except StopIteration as stop:
+            results[kind] = stop.value.state_dict()
+
+    taken = _turns(train, 3, device)
+    ours, plain = (torch.cat([w.flatten() for w in results[kind].values()]) for kind in KINDS)
+    first = torch.cat([w.flatten() for w in start.values()])
+    difference = float((ours - plain).norm() / (plain - first).norm())
+    if not difference <= AGREEMENT:
+        raise RuntimeError(f"{network}: the trained weights differ: {difference:g}")
+    per_step = {kind: value / steps for kind, value in taken["per_step"].items()}
+    row = {"network": network, **asdict(case), "batch": batch, "steps": steps, **taken}
+    return {**row, "per_step": per_step, "difference": difference}
+
+
+def measure_memory(case: Case, seed: int, device: str, threads: int) -> dict[str, Any]:
+    """Peak memory of two sampling steps of both, each in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    found = {}
+    for kind in KINDS:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            found[kind] = pool.submit(_memory, kind, case, seed, device, threads).result()
+    return {**asdict(case), "peak_bytes": found}
+
+
+def _memory(kind: str, case: Case, seed: int, device: str, threads: int) -> int:
+    import torch
+
+    torch.set_num_threads(threads)
+    getattr(build(replace(case, side=32), seed, device), kind).step(_TIME, _NEXT)
+    sampler = getattr(build(case, seed, device), kind)
+    on_card = sampler.a.device.type == "cuda"
+    if on_card:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    else:
+        before = start_of_peak()
+    sampler.step(_TIME, _NEXT)
+    sampler.step(_NEXT, _NEXT - 2)
+    return (torch.cuda.max_memory_allocated() if on_card else peak()) - before
+
+
+def build(case: Case, seed: int, device: str, dtype: str = "float32") -> Sides:
+    """Both samplers of a scene of smooth random spectra and maps, from the same noise.
+
+    Parameters
+    ----------
+    case : Case
+    seed : int
+        Of the scene, the weights and the noise.
+    device : str
+    dtype : {"float32", "float64"}
+    """
+    import torch
+
+    from napari_hsfusion.engine.device import resolve_device
+    from napari_hsfusion.engine.diffusion.published import PublishedSampler
+    from napari_hsfusion.engine.nets.build import spatial_network, spectral_network
+    from napari_hsfusion.engine.nets.initialise import initialise
+    from napari_hsfusion.params import ArgsDiffParams
+
+    from . import args_plain
+
+    place, kind = resolve_device(device), getattr(torch, dtype)
+    levels, blocks = case.shape
+    params = ArgsDiffParams(
+        d=case.d,
+        spatial_base=case.base,
+        spatial_levels=levels,
+        spatial_blocks=blocks,
+        gradient=case.gradient,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    nets = [spatial_network(params), spectral_network(case.bands)]
+    for net in nets:
+        initialise(net, generator)
+        with torch.no_grad():
+            for weight in net.parameters():  # blocks of a new network are skips: wake them
+                weight.add_(0.02 * torch.randn(weight.shape, generator=generator))
+        net.to(place, kind).eval().requires_grad_(False)
+    spatial, spectral = nets
+    problem = _problem(case, seed, place, kind)
+    a = torch.randn((case.d, case.side, case.side), generator=generator).to(place, kind)
+    e = torch.randn((case.d, case.bands), generator=generator).to(place, kind)
+    rows, columns = problem.spatial.terms[0]
+    pair = args_plain.Pair(
+        problem.x,
+        problem.y,
+        torch.as_tensor(rows.matrix).to(place, kind),
+        torch.as_tensor(columns.matrix).to(place, kind),
+        problem.response,
+    )
+    plain = args_plain.Sampler(
+        pair,
+        dict(spatial.state_dict()),
+        dict(spectral.state_dict()),
+        a,
+        e,
+        through=case.gradient == "network",
+    )
+    count = sum(p.numel() for p in spatial.parameters())
+    return Sides(PublishedSampler(problem, spatial, spectral, params, a, e), plain, problem, count)
+
+
+def disagreement(both: Sides) -> float:
+    """Largest relative difference of loss, predictions and gradients at a common state."""
+    a0, e0, *others = both.plain.gradient(_TIME)
+    ours = both.ours.gradient(_TIME)
+    mine = (both.ours.a_clean, both.ours.e_clean, *ours)
+    pairs = zip(mine, (a0, e0, *others), strict=True)
+    return max(float((m - t).norm() / t.norm()) for m, t in pairs)
+
+
+def _problem(case: Case, seed: int, device: torch.device, dtype: torch.dtype) -> Problem:
+    from napari_hsfusion.engine.observation import Observation
+    from napari_hsfusion.engine.operators import SpatialDegradation, SpectralResponse
+
+    rng = np.random.default_rng(seed)
+    side, bands = case.side, case.bands
+    maps = rng.random((5, side, side))
+    maps[:3, side // 3 :] *= 0.2
+    spectra = np.cumsum(rng.random((5, bands)), 1) / bands
+    centres = np.linspace(0, bands - 1, MSI_BANDS + 2)[1:-1, None]
+    triangles = np.clip(1 - np.abs(np.arange(bands) - centres) * MSI_BANDS / bands, 0, None)
+    spatial = SpatialDegradation.bicubic((side, side), RATIO)
+    spectral = SpectralResponse(triangles / triangles.sum(1, keepdims=True))
+    rows, columns = (axis.matrix for axis in spatial.terms[0])
+    x = np.einsum("kyx,kb->byx", rows @ maps @ columns.T, spectra)
+    y = np.einsum("kyx,kc->cyx", maps, spectra @ spectral.matrix.T)
+    x = x + 0.01 * rng.standard_normal(x.shape)
+    y = y + 0.01 * rng.standard_normal(y.shape)
+    pair = Observation(x, y, spatial, spectral, noise_x=0.01, noise_y=0.01)
+    return pair.prepare(device, dtype)
+
+
+def _turns(run: Callable[[str], object], repeats: int, device: str) -> dict[str, Any]:
+    """Run both kinds in turns, after one turn that does not count."""
+    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    cpu: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for turn in range(repeats + 1):
+        for kind in KINDS:
+            begun = _clocks(device)
+            run(kind)
+            ended = _clocks(device)
+            if turn:
+                seconds[kind].append(round(ended[0] - begun[0], 6))
+                cpu[kind].append(round(ended[1] - begun[1], 6))
+    chosen = cpu if _on_cpu(device) else seconds
+    per_step = {kind: median(values) for kind, values in chosen.items()}
+    return {"seconds": seconds, "cpu_seconds": cpu, "per_step": per_step}
+
+
+def _clocks(device: str) -> tuple[float, float]:
+    import torch
+
+    if not _on_cpu(device):
+        torch.cuda.synchronize()
+    return time.perf_counter(), time.process_time()
+
+
+def _on_cpu(device: str) -> bool:
+    from napari_hsfusion.engine.device import resolve_device
+
+    return resolve_device(device).type == "cpu"
+
+
+def write(path: Path, document: Mapping[str, Any]) -> None:
+    """Write the figures with the machine's description, whole or not at all."""
+    import torch
+
+    from napari_hsfusion.engine.methods.base import versions
+
+    about = {
+        "benchmark": "speed",
+        "machine": {**machine(), "threads": torch.get_num_threads()},
+        "versions": versions(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps({**about, **document}, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
