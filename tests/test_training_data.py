@@ -305,6 +305,59 @@ def test_gaps_are_avoided() -> None:
         crops.draw(1, torch.Generator().manual_seed(4))
 
 
+def test_gaps_and_the_closed_form_start() -> None:
+    """The start of a scene with a gap is that of the whole scene, away from the gap."""
+    values = cube(64, 64).values.astype(np.float64)
+    whole = Crops(opened(cube(64, 64)), sensors(), patch=16).whole(0).clean[0].numpy()
+    values[:, :3, :5] = np.nan
+    crops = Crops(opened(make_cube(values, wavelength=NM)), sensors(), patch=16, start="subspace")
+    assert list(crops.survey(CancelToken())) == [1]
+    start = crops._starts[0].astype(np.float32)
+    assert start.shape == whole.shape
+    assert np.isfinite(start).all()
+    span = (np.nanmax(values) - np.nanmin(values)) / np.ptp(cube(64, 64).values)
+    assert np.abs(start * span - whole)[:, 24:, 24:].max() < 0.1
+    up = Crops(opened(cube(64, 64)), sensors(), patch=16).whole(0).up[0].numpy()
+    error, plain = (np.square(e - whole)[:, 24:, 24:].mean() for e in (start * span, up))
+    assert error < 0.3 * plain
+    batch = crops.draw(3, torch.Generator().manual_seed(1))
+    assert bool(torch.isfinite(batch.up).all())
+    values[:, ::4, ::4] = np.nan
+    crops = Crops(opened(make_cube(values, wavelength=NM)), sensors(), patch=16, start="subspace")
+    assert list(crops.survey(CancelToken())) == [1]
+
+
+def test_gaps_leave_the_noise_as_it_was_asked_for() -> None:
+    """A gap does not silence a scene: the level is that of the pixels that it leaves."""
+    data = cube(64, 64).values.astype(np.float64)
+    gap = data.copy()
+    gap[:, :4, :4] = np.nan
+    gap[:, 50, 50] = np.nan
+    for psf in ("box", "gaussian:2.5"):
+        seen = sensors(psf, snr=20.0)
+        found = [
+            Crops(opened(make_cube(v, wavelength=NM)), seen, patch=16)._figures_of(0)
+            for v in (data, gap)
+        ]
+        spans = np.ptp(data), np.nanmax(gap) - np.nanmin(gap)
+        levels = [
+            (f.sigma_x * span, f.sigma_y * span) for f, span in zip(found, spans, strict=True)
+        ]
+        np.testing.assert_allclose(levels[1], levels[0], rtol=0.05)
+    clean = data / spans[0]
+    power = np.square(sensors().response @ clean.reshape(5, -1)).mean()
+    assert found[0].sigma_y == pytest.approx(float(np.sqrt(power / 100)), rel=1e-5)
+
+
+def test_edges_of_a_scene_do_not_depend_on_its_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Extremes of the edge magnitude over tiles are those of the scene at once."""
+    data = cube(64, 72)
+    once = Crops(opened(data), sensors(), patch=16)._figures_of(0)
+    monkeypatch.setattr(scenes_module, "TILE", 16)
+    tiled = Crops(opened(data), sensors(), patch=16)._figures_of(0)
+    assert (tiled.low, tiled.high) == pytest.approx((once.low, once.high), rel=1e-5)
+
+
 def test_large_scenes_are_measured_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenes_module, "TILE", 8)
     monkeypatch.setattr(scenes_module, "MOST_TILES", 6)

@@ -7,7 +7,7 @@ does the margin, and the border continues as the scene's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from .._responses import spatial_operator
 from ..engine.diffusion.edges import edge_magnitude, edge_map
 from ..engine.emr.batch import Batch
 from ..engine.events import CancelToken
+from ..engine.observation import fill_invalid
 from ..engine.operators import SpatialDegradation
 from ..errors import CubeError, ParameterError
 from .scenes import Scene, SceneSet
@@ -99,9 +100,10 @@ class Crops:
             self._figures_of(index)
             kept = scene.stored is not None and self.sensors.snr is None
             if self.start == "subspace" and kept:
-                whole = self.whole(index).up[0]
-                # rounding is 77 dB below the largest value, far below what is learnt
-                self._starts[index] = whole.numpy().astype(np.float16)
+                whole = self._whole_start(scene)
+                if whole is not None:
+                    # rounding is 77 dB below the largest value, far below what is learnt
+                    self._starts[index] = whole.numpy().astype(np.float16)
             yield index + 1
 
     def draw(
@@ -204,6 +206,22 @@ class Crops:
             edges=edges[None, :, rows, columns],
         )
 
+    def _whole_start(self, scene: Scene) -> Tensor | None:
+        """Closed-form estimate of a scene without noise; None where gaps touch all of X.
+
+        Gaps are left out of the estimate and filled, as at a fusion.
+        """
+        _, rows, columns = scene.shape
+        values = Window.of(scene, (0, rows), (0, columns), 0).read(scene)
+        known = np.isfinite(values).all(0)
+        spatial = self.operator((rows, columns))
+        seen = ~spatial.footprint(~known)
+        if not seen.any():
+            return None
+        clean = torch.from_numpy(fill_invalid(values, known).astype(np.float32))
+        coarse, msi = spatial.forward(clean), self._project(clean)
+        return subspace_start(coarse, msi, spatial, self.sensors, (0.0, 0.0), (seen, known))
+
     def _started(
         self,
         index: int,
@@ -241,11 +259,8 @@ class Crops:
     def _measured(self, scene: Scene, index: int) -> _Figures:
         sigma_x = sigma_y = 0.0
         if self.sensors.snr is not None:
-            power_x = self._mean(scene, lambda c: self.operator(c.shape[-2:]).forward(c).square())
-            power_y = self._mean(scene, lambda c: self._project(c).square())
-            sigma_x, sigma_y = (
-                float(np.sqrt(p / 10 ** (self.sensors.snr / 10))) for p in (power_x, power_y)
-            )
+            ratio = 10 ** (self.sensors.snr / 10)
+            sigma_x, sigma_y = (float(np.sqrt(p / ratio)) for p in self._powers(scene))
         generator = torch.Generator().manual_seed(index)
         low, high = np.inf, -np.inf
         for rows, columns in scene.tiles():
@@ -253,20 +268,30 @@ class Crops:
             clean = torch.from_numpy(window.read(scene))
             known = torch.isfinite(clean).all(0)
             msi = _noisy(self._project(clean.nan_to_num(0.0)), sigma_y, generator)
-            magnitude = edge_magnitude(msi[None])[0, 0]
-            magnitude = magnitude[_far_from(~known)]
+            # the margin is there for its neighbours: it lacks neighbours of its own
+            (top, left), (bottom, right) = window.before, window.after
+            inner = slice(top, len(known) - bottom), slice(left, known.shape[1] - right)
+            magnitude = edge_magnitude(msi[None])[0, 0][inner]
+            magnitude = magnitude[_far_from(~known)[inner]]
             if magnitude.numel():
                 low, high = min(low, float(magnitude.min())), max(high, float(magnitude.max()))
         return _Figures(low, high, sigma_x, sigma_y)
 
-    def _mean(self, scene: Scene, of: Callable[[Tensor], Tensor]) -> float:
-        total, count = 0.0, 0
+    def _powers(self, scene: Scene) -> tuple[float, float]:
+        """Mean squares of LR-HSI and HR-MSI, over pixels that no gap contributes to."""
+        totals, counts = [0.0, 0.0], [0, 0]
         for rows, columns in scene.tiles():
             clean = torch.from_numpy(Window.of(scene, rows, columns, 0).read(scene))
-            if bool(torch.isfinite(clean).all()):
-                values = of(clean).double()
-                total, count = total + float(values.sum()), count + values.numel()
-        return total / count if count else 0.0
+            known = torch.isfinite(clean).all(0)
+            clean = clean.nan_to_num(0.0)
+            spatial = self.operator(clean.shape[-2:])
+            seen = torch.from_numpy(~spatial.footprint((~known).numpy()))
+            images = spatial.forward(clean)[:, seen], self._project(clean)[:, known]
+            for which, values in enumerate(images):
+                totals[which] += float(values.double().square().sum())
+                counts[which] += values.numel()
+        power_x, power_y = (t / n if n else 0.0 for t, n in zip(totals, counts, strict=True))
+        return power_x, power_y
 
 
 def stack(batches: list[Batch]) -> Batch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from ..engine.emr.start import start_estimate
@@ -17,6 +19,7 @@ def subspace_start(
     spatial: SpatialDegradation,
     sensors: Sensors,
     sigmas: tuple[float, float],
+    valid: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]] | None = None,
     cancel: CancelToken | None = None,
 ) -> Tensor:
     """Closed-form estimate, as :func:`~.engine.emr.start.start_estimate` gives it at a fusion.
@@ -30,6 +33,8 @@ def subspace_start(
     sensors : Sensors
     sigmas : (float, float)
         Noise of both images; estimated where it is 0, as at a fusion.
+    valid : (ndarray of bool (h, w), ndarray of bool (H, W)), optional
+        False where a pixel of either image is not to be used.
     cancel : CancelToken, optional
 
     Returns
@@ -37,11 +42,14 @@ def subspace_start(
     Tensor, shape (C, H, W)
         On the device of `coarse`.
     """
+    seen, known = valid if valid is not None else (None, None)
     pair = Observation(
         coarse.cpu().numpy(),
         msi.cpu().numpy(),
         spatial,
         SpectralResponse(sensors.response),
+        valid_x=seen,
+        valid_y=known,
         noise_x=sigmas[0] or None,
         noise_y=sigmas[1] or None,
     )
