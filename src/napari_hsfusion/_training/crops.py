@@ -213,7 +213,7 @@ class Crops:
         """
         _, rows, columns = scene.shape
         values = Window.of(scene, (0, rows), (0, columns), 0).read(scene)
-        known = np.isfinite(values).all(0)
+        known = np.asarray(np.isfinite(values).all(0))
         spatial = self.operator((rows, columns))
         seen = ~spatial.footprint(~known)
         if not seen.any():
