@@ -95,10 +95,13 @@ class Finished:
         The fused cube in the units of the inputs; NaN where nothing is known.
     record : mapping
         JSON-able: every parameter, the seed, device, versions, estimated noise.
+    deviation : numpy.ndarray, shape (C, H, W), or None
+        Standard deviation of every value of the cube, of a run that drew samples.
     """
 
     cube: np.ndarray
     record: Mapping[str, Any]
+    deviation: np.ndarray | None = None
 
 
 Event = Started | Step | Preview | Finished

@@ -324,6 +324,33 @@ class NormalEquations:
             taken += 1
         return solution, taken
 
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """Normal noise (d, H, W) of mean zero whose covariance is this operator.
+
+        :meth:`solve` makes of it a sample with the operator's inverse as covariance.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+            On the CPU, so that every device gets the same noise.
+        """
+        p = self.problem
+        shape = (len(self.basis), *p.y.shape[1:])
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator, dtype=p.y.dtype).to(p.y.device)
+
+        low = _masked(normal(len(self.basis), *p.x.shape[1:]), p.mask_x)
+        out = p.spatial.adjoint(torch.tensordot(_root(self.gram_x), low, dims=1))
+        high = _masked(normal(*p.y.shape), p.mask_y)
+        out += torch.tensordot(self._project, high, dims=1) / p.sigma_y
+        roots = _root(self.precision)
+        if self.membership is None or self._classes is not None:
+            return out + self._pointwise(roots, normal(*shape))
+        for root, share in zip(roots, self.membership, strict=True):
+            out += torch.tensordot(root, normal(*shape), dims=1) * share.sqrt()
+        return out
+
     def _pointwise(self, matrices: Tensor, image: Tensor) -> Tensor:
         if self.membership is None:
             return torch.tensordot(matrices[0], image, dims=1)
@@ -333,6 +360,11 @@ class NormalEquations:
         for matrix, weight in zip(matrices, self.membership, strict=True):
             out += torch.tensordot(matrix, image, dims=1) * weight
         return out
+
+
+def _root(matrix: Tensor) -> Tensor:
+    """L of L L^T, positive definite matrices (..., d, d), found in double precision."""
+    return torch.linalg.cholesky(matrix.double()).to(matrix.dtype)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from ..device import limited_threads, threads_for
 from ..observation import Problem
-from ..subspace import GaussianPrior, choose_prior, octave_detail, solve_map, spectral_basis
+from ..subspace import GaussianPrior, System, choose_prior, octave_detail, spectral_basis
 
 _DIMENSIONS = 16
 _CLASSES = 8
 _TOLERANCE = 1e-3
+_ITERATIONS = 200
 _LEAST_DOUBT = 1e-4
 
 
@@ -40,7 +41,9 @@ def misfit_levels(problem: Problem, cube: Tensor) -> dict[str, float]:
     return out
 
 
-def make_consistent(problem: Problem, cube: Tensor, seed: int) -> Tensor:
+def make_consistent(
+    problem: Problem, cube: Tensor, seed: int, generator: torch.Generator | None = None
+) -> Tensor:
     """Change a cube as little as the pair demands.
 
     Its errors are taken to be shaped like the scene's detail, and as large as its misfit
@@ -53,6 +56,8 @@ def make_consistent(problem: Problem, cube: Tensor, seed: int) -> Tensor:
         Normalised values.
     seed : int
         Of the classes of the HR-MSI.
+    generator : torch.Generator, optional
+        Draw the change from its normal posterior, in place of taking the most likely one.
 
     Returns
     -------
@@ -67,7 +72,13 @@ def make_consistent(problem: Problem, cube: Tensor, seed: int) -> Tensor:
         nothing = torch.zeros_like(prior.mean)
         doubt = _doubt(left, problem, basis)
         prior = GaussianPrior(nothing, prior.precision / doubt, prior.membership)
-        change, _, _ = solve_map(left, basis, prior, tolerance=_TOLERANCE)
+        system = System.of(left, basis, prior)
+        wanted = system.rhs
+        if generator is not None:
+            wanted = wanted + system.equations.draw(generator)
+        change, _ = system.equations.solve(
+            wanted, prior.mean, iterations=_ITERATIONS, tolerance=_TOLERANCE
+        )
         return cube + torch.tensordot(basis.T, change, dims=1)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,10 +24,12 @@ from ..diffusion.proximal import BandView, Denoiser, proximal_steps
 from ..diffusion.published import sample_published
 from ..events import Event, Preview, Started, Step
 from ..observation import Problem
+from ..posterior import Posterior, SamplingOfPosterior, posterior_cost
 from ..selflearning import obtain_networks
-from ..subspace import average_map, resolve_dimensions, spectral_basis
+from ..spread import drained, spread_of_runs
+from ..subspace import System, average_map, resolve_dimensions, spectral_basis
 from ..validation import WEIGHTS, choose_weight, half_scale
-from .base import Context, Method, Outcome
+from .base import Context, Method, Outcome, Shape
 
 
 def _run(
@@ -58,7 +61,14 @@ def _published(
         problem, spatial, spectral, params, generator, context.cancel
     )
     record = {"dimensions": params.dimensions, **origin}
-    return Outcome(coefficients, basis, record, limits=(0.0, 1.0))
+
+    def draw(noise: torch.Generator) -> Tensor:
+        run = sample_published(problem, spatial, spectral, params, noise, context.cancel)
+        a, e = drained(run)
+        return torch.tensordot(e.T, a, dims=1).clamp_(*_LIMITS)
+
+    sampling = partial(spread_of_runs, draw)
+    return Outcome(coefficients, basis, record, limits=_LIMITS, sampling=sampling)
 
 
 def _proximal(
@@ -84,8 +94,13 @@ def _proximal(
     yield Step("closed form", 1, 1)
     yield Preview("closed form", 1, 1, start, basis, problem.scale)
     record: dict[str, Any] = {"dimensions": params.dimensions, "prior_weight": 0.0}
+
+    def closed(pair: Problem) -> tuple[Tensor, list[System]]:
+        return average_map(pair, basis, params.classes, params.partitions, context.seed)
+
+    sampling = SamplingOfPosterior(Posterior(problem, basis, systems, start), closed)
     if not learnt:
-        return Outcome(start, basis, record)
+        return Outcome(start, basis, record, sampling=sampling)
     network, _, origin = yield from _networks(problem, params, context, False)
     denoiser = Denoiser(network)
     weight = params.weight
@@ -114,7 +129,8 @@ def _proximal(
         loss = float(moved / torch.linalg.vector_norm(coefficients))
         yield Step("sample", index, params.levels, loss)
         yield Preview("sample", index, params.levels, coefficients, basis, problem.scale)
-    return Outcome(coefficients, basis, {**record, **origin, "prior_weight": weight})
+    record |= {**origin, "prior_weight": weight}
+    return Outcome(coefficients, basis, record, sampling=sampling)
 
 
 def _saved(context: Context) -> bool:
@@ -143,6 +159,18 @@ def _networks(
     )
 
 
+def _sampling_cost(
+    x_shape: Shape, y_shape: Shape, params: ArgsDiffParams, device: torch.device, samples: int
+) -> dict[str, float]:
+    if params.sampler == "published":
+        cost = args_diff_cost(x_shape, y_shape, params, device, False)
+        cubes = 4 * 4.0 * x_shape[0] * y_shape[1] * y_shape[2]
+        return {"seconds": samples * cost["sampling_seconds"], "bytes": cost["bytes"] + cubes}
+    d = params.d or min(10, x_shape[0])
+    return posterior_cost(y_shape[1] * y_shape[2], d, x_shape[0], x_shape[1], samples)
+
+
+_LIMITS = (0.0, 1.0)  # of the published sampler's cube
 _STREAM = 0x5EED
 _MARGIN = 2.0  # the network is trained to twice the noise it will be asked to remove
 
@@ -160,4 +188,5 @@ METHOD = Method(
     trains=True,
     runner=_run,
     estimator=args_diff_cost,
+    sampling_estimator=_sampling_cost,
 )

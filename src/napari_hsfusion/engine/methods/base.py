@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -16,8 +16,9 @@ from ... import __version__
 from ...errors import ParameterError
 from ...params import Params
 from ..device import describe_device, release
-from ..events import CancelToken, Event, Finished
+from ..events import CancelToken, Event, Finished, Started
 from ..observation import Observation, Problem
+from ..spread import STAGE, Sampling, compose_deviation
 
 P = TypeVar("P", bound=Params)
 
@@ -31,6 +32,7 @@ class Context:
     dtype: torch.dtype
     networks: Path | None
     cancel: CancelToken
+    samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,21 @@ class Outcome:
     """What a method's own generator returns: the factors and its share of the record.
 
     `limits` clips the cube, in normalised values. Without a basis the coefficients are
-    the bands of the cube themselves.
+    the bands of the cube themselves. `sampling` draws samples of the cube; it is called
+    where the run was asked for some, after the cube is there.
     """
 
     coefficients: Tensor
     basis: Tensor | None
     record: Mapping[str, Any]
     limits: tuple[float, float] | None = None
+    sampling: Sampling | None = None
 
 
 Runner = Callable[[Problem, Any, Context], Generator[Event, None, Outcome]]
 Shape = tuple[int, ...]
 Estimator = Callable[[Shape, Shape, Any, torch.device], dict[str, float]]
+SamplingEstimator = Callable[[Shape, Shape, Any, torch.device, int], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,8 @@ class Method(Generic[P]):
     default_preset : str
     trains : bool
         Whether runs train networks, which a folder can keep.
+    sampling_estimator : callable or None
+        What samples cost on top, of a method that can draw them.
     """
 
     name: str
@@ -76,15 +83,58 @@ class Method(Generic[P]):
     runner: Runner
     estimator: Estimator
     trains: bool = False
+    sampling_estimator: SamplingEstimator | None = None
 
     def estimate(
-        self, x_shape: Shape, y_shape: Shape, params: P, device: torch.device
+        self, x_shape: Shape, y_shape: Shape, params: P, device: torch.device, samples: int = 0
     ) -> dict[str, float]:
         """Expected cost of a run on an LR-HSI (C, h, w) and an HR-MSI (c, H, W).
 
-        ``seconds`` and ``bytes`` of working memory; training is counted in.
+        ``seconds`` and ``bytes`` of working memory; training and samples are counted in.
+
+        Raises
+        ------
+        ParameterError
+            If the method has no samples to draw, or one sample is asked for.
         """
-        return self.estimator(x_shape, y_shape, params, device)
+        cost = self.estimator(x_shape, y_shape, params, device)
+        return self._with_samples(cost, x_shape, y_shape, params, device, samples)
+
+    def _with_samples(
+        self,
+        cost: Mapping[str, float],
+        x_shape: Shape,
+        y_shape: Shape,
+        params: P,
+        device: torch.device,
+        samples: int,
+    ) -> dict[str, float]:
+        self.check_samples(samples)
+        if self.sampling_estimator is None or not samples or not cost:
+            return dict(cost)
+        more = self.sampling_estimator(x_shape, y_shape, params, device, samples)
+        return {
+            **cost,
+            "seconds": cost["seconds"] + more["seconds"],
+            "bytes": max(cost["bytes"], more["bytes"]),
+            "uncertainty_seconds": more["seconds"],
+        }
+
+    def check_samples(self, samples: int) -> None:
+        """Make sure that so many samples can be drawn.
+
+        Raises
+        ------
+        ParameterError
+            If not.
+        """
+        if samples == 1 or samples < 0:
+            raise ParameterError(f"samples: expected 0, or 2 and more, got {samples}")
+        if samples and self.sampling_estimator is None:
+            raise ParameterError(
+                f"samples: method {self.name!r} has no uncertainty to sample: it neither draws "
+                f"noise nor has a posterior; expected 0, got {samples}"
+            )
 
     def run(
         self,
@@ -96,6 +146,7 @@ class Method(Generic[P]):
         dtype: torch.dtype = torch.float32,
         networks: Path | None = None,
         cancel: CancelToken | None = None,
+        samples: int = 0,
     ) -> Generator[Event, None, None]:
         """Fuse a pair, yielding events; the last is :class:`~.events.Finished`.
 
@@ -113,6 +164,9 @@ class Method(Generic[P]):
         networks : Path, optional
             Folder to take trained networks from, or to keep them in.
         cancel : CancelToken, optional
+        samples : int
+            Samples to draw for the deviation of the cube, at least 2; 0 for none. The
+            cube is the same with and without.
 
         Raises
         ------
@@ -120,8 +174,9 @@ class Method(Generic[P]):
         """
         if networks is not None and not self.trains:
             raise ParameterError(f"method {self.name!r} trains no networks: networks has no effect")
+        self.check_samples(samples)
         device = device or torch.device("cpu")
-        context = Context(seed, device, dtype, networks, cancel or CancelToken())
+        context = Context(seed, device, dtype, networks, cancel or CancelToken(), samples)
         try:
             yield (yield from self._execute(observation, params, context))
         finally:
@@ -133,9 +188,14 @@ class Method(Generic[P]):
         """Run in a frame of its own, so that its tensors are gone when memory is released."""
         context.cancel.check()
         problem = observation.prepare(context.device, context.dtype)
-        outcome = yield from self.runner(problem, params, context)
+        outcome = yield from self._announced(problem, params, context)
+        if not context.samples:  # what samples need is not kept while the cube is composed
+            outcome = replace(outcome, sampling=None)
         cube = compose(outcome, problem.scale)
-        cube[:, ~observation.known()] = np.nan
+        deviation, sampled = yield from _deviation(outcome, problem, context, cube)
+        for image in (cube, deviation):
+            if image is not None:
+                image[:, ~observation.known()] = np.nan
         record = {
             "method": self.name,
             "parameters": params.to_record(),
@@ -147,8 +207,44 @@ class Method(Generic[P]):
             "noise_x": problem.sigma_x * problem.scale,
             "noise_y": problem.sigma_y * problem.scale,
             **outcome.record,
+            **sampled,
         }
-        return Finished(cube, record)
+        return Finished(cube, record, deviation)
+
+    def _announced(
+        self, problem: Problem, params: P, context: Context
+    ) -> Generator[Event, None, Outcome]:
+        """The method's own run, with the samples among the stages that it announces."""
+        run = self.runner(problem, params, context)
+        first = next(run)
+        if isinstance(first, Started) and context.samples:
+            shapes = problem.x.shape, problem.y.shape
+            first = replace(
+                first,
+                stages={**first.stages, STAGE: context.samples},
+                estimate=self._with_samples(
+                    first.estimate, *shapes, params, context.device, context.samples
+                ),
+            )
+        yield first
+        return (yield from run)
+
+
+def _deviation(
+    outcome: Outcome, problem: Problem, context: Context, cube: np.ndarray
+) -> Generator[Event, None, tuple[np.ndarray | None, dict[str, Any]]]:
+    """Deviation of the cube, in its units, and what the record says of it."""
+    if outcome.sampling is None:
+        return None, {}
+    context.cancel.check()
+    # a stream of its own: it moves no other
+    generator = torch.Generator().manual_seed((context.seed + _STREAM) % 2**63)
+    found = yield from outcome.sampling(context.samples, generator, context.cancel)
+    deviation = compose_deviation(found, cube, problem.scale)
+    return deviation, {"samples": context.samples, **found.record}
+
+
+_STREAM = 0xDE71
 
 
 def compose(outcome: Outcome, scale: float) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ from ..emr.weights import load_weights, save_weights
 from ..events import Event, Preview, Started, Step
 from ..nets.initialise import initialise
 from ..observation import Problem
+from ..spread import drained, spread_of_runs
 from ..training_team import Team
-from .base import Context, Method, Outcome
+from .base import Context, Method, Outcome, Shape
 
 NETWORK_FILE = "emr-diff.safetensors"
 """Name of a pair's own network in a folder of networks."""
@@ -68,7 +70,9 @@ def _run(
     context.cancel.check()
     start = start_estimate(problem, model.config.start, context.seed)
     yield Step("start", 1, 1)
-    cube = yield from _restored(problem, params, context, model, start, share)
+    # a stream of its own: the noise is the same whether the network is new or loaded
+    generator = torch.Generator().manual_seed((context.seed + _STREAM) % 2**63)
+    cube = yield from _restored(problem, params, context, model, start, share, generator)
     record: dict[str, Any] = {
         **origin,
         "network": model.config.to_record(),
@@ -76,13 +80,20 @@ def _run(
         "networks_loaded": on_pair and not train,
         "misfit": {"network": misfit_levels(problem, cube)},
     }
+
+    def draw(noise: torch.Generator) -> Tensor:
+        found = drained(_restored(problem, params, context, model, start, share, noise))
+        if not params.consistency:
+            return found
+        return make_consistent(problem, found, context.seed, noise)
+
     if params.consistency:
         context.cancel.check()
         cube = make_consistent(problem, cube, context.seed)
         record["misfit"]["consistent"] = misfit_levels(problem, cube)
         yield Step("agree", 1, 1)
         yield _preview("agree", 1, 1, cube, problem)
-    return Outcome(cube, None, record)
+    return Outcome(cube, None, record, sampling=partial(spread_of_runs, draw))
 
 
 def _model(
@@ -208,11 +219,10 @@ def _restored(
     model: EmrModel,
     start: Tensor,
     share: float,
+    generator: torch.Generator,
 ) -> Generator[Event, None, Tensor]:
     msi = problem.y[None]
     tile = params.tile or (_TILE if max(msi.shape[-2:]) > _TILE else 0)
-    # a stream of its own: the noise is the same whether the network is new or loaded
-    generator = torch.Generator().manual_seed((context.seed + _STREAM) % 2**63)
     steps = model.restore(start[None], msi, edge_map(msi), generator, tile)
     total = model.config.steps
     cube = start
@@ -231,6 +241,15 @@ def _preview(stage: str, index: int, total: int, cube: Tensor, problem: Problem)
     return Preview(stage, index, total, cube, basis, problem.scale)
 
 
+def _sampling_cost(
+    x_shape: Shape, y_shape: Shape, params: EmrDiffParams, device: torch.device, samples: int
+) -> dict[str, float]:
+    cost = emr_cost(x_shape, y_shape, params, device, train=False)
+    cubes = 4 * 4.0 * x_shape[0] * y_shape[1] * y_shape[2]
+    seconds = cost.get("sampling_seconds", cost["seconds"])
+    return {"seconds": samples * seconds, "bytes": cost["bytes"] + cubes}
+
+
 _STREAM = 0xE318
 
 
@@ -247,4 +266,5 @@ METHOD = Method(
     trains=True,
     runner=_run,
     estimator=emr_cost,
+    sampling_estimator=_sampling_cost,
 )

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Generator
 
 import torch
+from torch import Tensor
 
 from ...params import SUBSPACE_PRESETS, SubspaceParams
 from ..device import limited_threads, threads_for
 from ..events import Event, Preview, Started, Step
 from ..observation import Problem
-from ..subspace import choose_prior, resolve_dimensions, solve_map, spectral_basis
+from ..posterior import Posterior, SamplingOfPosterior, posterior_cost
+from ..subspace import System, choose_prior, resolve_dimensions, solve_map, spectral_basis
 from .base import Context, Method, Outcome, Shape
 
 
@@ -28,12 +30,24 @@ def _run(
     yield Preview("prior", 1, 1, prior.mean, basis, problem.scale)
     context.cancel.check()
     with limited_threads(threads_for(basis.shape[0] * problem.y[0].numel())):
-        coefficients, _, taken = solve_map(
+        coefficients, system, taken = solve_map(
             problem, basis, prior, iterations=params.iterations, tolerance=params.tolerance
         )
     yield Step("solve", 1, 1)
     yield Preview("solve", 1, 1, coefficients, basis, problem.scale)
-    return Outcome(coefficients, basis, {"dimensions": len(basis), "iterations": taken})
+
+    def closed(trial: Problem) -> tuple[Tensor, list[System]]:
+        prior = choose_prior(trial, basis, params.classes, context.seed)
+        mean, system, _ = solve_map(trial, basis, prior)
+        return mean, [system]
+
+    posterior = Posterior(problem, basis, [system], coefficients)
+    return Outcome(
+        coefficients,
+        basis,
+        {"dimensions": len(basis), "iterations": taken},
+        sampling=SamplingOfPosterior(posterior, closed),
+    )
 
 
 def _estimate(
@@ -49,6 +63,13 @@ def _estimate(
     }
 
 
+def _sampling(
+    x_shape: Shape, y_shape: Shape, params: SubspaceParams, device: torch.device, samples: int
+) -> dict[str, float]:
+    d = params.d or min(10, x_shape[0])
+    return posterior_cost(y_shape[1] * y_shape[2], d, x_shape[0], x_shape[1], samples)
+
+
 METHOD = Method(
     name="subspace",
     title="Subspace MAP",
@@ -61,4 +82,5 @@ METHOD = Method(
     default_preset="default",
     runner=_run,
     estimator=_estimate,
+    sampling_estimator=_sampling,
 )

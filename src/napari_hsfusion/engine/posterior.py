@@ -1,0 +1,238 @@
+"""The Gaussian posterior of the closed form: its covariance at every pixel, by samples.
+
+With a fixed basis and a Gaussian prior the coefficients given both images are normal,
+``N(A_map, Q^-1)``, Q the operator of the normal equations. A sample costs one solve:
+noise of covariance Q takes the place of the right-hand side (perturb and MAP: Papandreou
+and Yuille, NIPS 2010; Orieux, Feron and Giovannelli, IEEE SPL 19:251, 2012).
+
+The samples are not used as they are. Given all other pixels, a pixel has the covariance
+``Q_pp^-1``, and its mean varies with them; the law of total covariance adds the two, and
+only the second needs samples (Siden, Lindgren, Bolin and Villani, JCGS 27:898, 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .device import limited_threads, threads_for
+from .events import CancelToken, Step
+from .observation import NormalEquations, Problem
+from .spread import STAGE, SubspaceDeviation, drained
+from .subspace import System
+from .validation import half_scale
+
+_TOLERANCE = 1e-3  # of a sample's solve: far below what a few samples leave uncertain
+_ITERATIONS = 100
+_TRIAL_SAMPLES = 16  # one octave down, where they cost little
+_PIXELS = 16_384  # whose matrices are inverted at a time
+_INSIDE = 0.682689492137086  # share of a normal distribution within one deviation
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Equal mixture of the posteriors under several partitions of the scene.
+
+    Attributes
+    ----------
+    problem : Problem
+    basis : Tensor, shape (d, C)
+        Orthonormal rows.
+    systems : sequence of System
+        One a partition.
+    mean : Tensor, shape (d, H, W)
+        Mean of their solutions.
+    """
+
+    problem: Problem
+    basis: Tensor
+    systems: Sequence[System]
+    mean: Tensor
+
+    def deviation(
+        self, samples: int, generator: torch.Generator, cancel: CancelToken
+    ) -> Generator[Step, None, SubspaceDeviation]:
+        """Draw `samples` samples, a step each, the partitions taking turns."""
+        like = self.mean
+        threads = threads_for(like.numel())
+        count = len(self.systems)
+        dimensions, *shape = like.shape
+        total = like.new_zeros(dimensions, dimensions, *shape)
+        weights = pixel_weights(self.problem)
+        index = 0
+        for k, system in enumerate(self.systems):
+            cancel.check()
+            with limited_threads(threads):
+                local = local_covariance(system.equations, weights)
+                total.add_(local, alpha=1.0 / count)
+                if count > 1:
+                    own, _ = system.equations.solve(system.rhs, like)
+                    _add_outer(total, own - like, 1.0 / count)
+            for _ in range(k, samples, count):
+                cancel.check()
+                with limited_threads(threads):
+                    _add_outer(total, _varying_mean(system, local, generator), 1.0 / samples)
+                index += 1
+                yield Step(STAGE, index, samples)
+            del local
+        return SubspaceDeviation(total, self.basis, outside_variance(self.problem, self.basis))
+
+
+def _varying_mean(system: System, local: Tensor, generator: torch.Generator) -> Tensor:
+    """Mean of every pixel given all others of one sample, of which the expectation is zero."""
+    equations = system.equations
+    noise = equations.draw(generator)
+    sample, _ = equations.solve(
+        noise, torch.zeros_like(noise), iterations=_ITERATIONS, tolerance=_TOLERANCE
+    )
+    return sample - torch.einsum("ijyx,jyx->iyx", local, equations.apply(sample))
+
+
+def _add_outer(total: Tensor, image: Tensor, weight: float) -> None:
+    """Add ``weight a a^T`` at every pixel of an image (d, H, W) to (d, d, H, W)."""
+    total.addcmul_(image[:, None], image[None], value=weight)
+
+
+def pixel_weights(problem: Problem) -> Tensor:
+    """Diagonal of H^T M_x H, shape (H, W)."""
+    spatial = problem.spatial
+    if problem.mask_x is None:
+        mask = np.ones(spatial.shape_lr)
+    else:
+        mask = problem.mask_x.double().cpu().numpy()
+    out = np.zeros(spatial.shape_hr)
+    for rows, columns in spatial.terms:
+        for others, across in spatial.terms:
+            out += (rows.matrix * others.matrix).T @ mask @ (columns.matrix * across.matrix)
+    return torch.as_tensor(out).to(problem.x)
+
+
+def local_covariance(equations: NormalEquations, weights: Tensor) -> Tensor:
+    """Covariance (d, d, H, W) of every pixel given all others.
+
+    Parameters
+    ----------
+    equations : NormalEquations
+    weights : Tensor, shape (H, W)
+        Diagonal of the LR-HSI's term, :func:`pixel_weights`.
+    """
+    like = equations.precision
+    mask = equations.problem.mask_y
+    seen = torch.ones_like(weights) if mask is None else mask
+    gram_x, gram_y = equations.gram_x.double(), equations.gram_y.double()
+    precision = equations.precision.double()
+    membership = equations.membership
+    shares = torch.ones_like(weights)[None] if membership is None else membership
+    d = len(gram_x)
+    out = like.new_empty(d, d, weights.numel())
+    parts = zip(
+        weights.flatten().double().split(_PIXELS),
+        seen.flatten().double().split(_PIXELS),
+        shares.flatten(1).double().split(_PIXELS, 1),
+        out.split(_PIXELS, 2),
+        strict=True,
+    )
+    for weight, known, share, place in parts:
+        matrix = torch.tensordot(share.T, precision, dims=1)
+        matrix += weight[:, None, None] * gram_x + known[:, None, None] * gram_y
+        place.copy_(torch.linalg.inv(matrix).permute(1, 2, 0))
+    return out.reshape(d, d, *weights.shape)
+
+
+def outside_variance(problem: Problem, basis: Tensor) -> Tensor:
+    """Mean square of what the LR-HSI has outside a subspace, beyond its noise, shape (C,)."""
+    spectra = problem.pixels().double()
+    e = basis.double()
+    rest = spectra - e.T @ (e @ spectra)
+    noise = problem.sigma_x**2 * (1.0 - e.square().sum(0))
+    return (rest.square().mean(1) - noise).clamp(min=0.0).to(basis.dtype)
+
+
+Closed = Callable[[Problem], tuple[Tensor, list[System]]]
+"""Function from a pair to the closed form's mean and its systems, in a known basis."""
+
+
+@dataclass(frozen=True)
+class SamplingOfPosterior:
+    """The posterior's deviations, scaled by what they miss where the truth is known.
+
+    Half-way down in scale the LR-HSI itself is the reference (Wald's protocol). The
+    factor is the one that brings the share of errors within one deviation there to that
+    of a normal distribution; 1 where the pair is too small to tell.
+    """
+
+    posterior: Posterior
+    closed: Closed
+
+    def __call__(
+        self, samples: int, generator: torch.Generator, cancel: CancelToken
+    ) -> Generator[Step, None, SubspaceDeviation]:
+        """Draw the samples, and calibrate what they say."""
+        found = yield from self.posterior.deviation(samples, generator, cancel)
+        factor = self._factor(generator, cancel)
+        record: dict[str, Any] = {"calibration": factor}
+        return replace(found, factor=1.0 if factor is None else factor, record=record)
+
+    def _factor(self, generator: torch.Generator, cancel: CancelToken) -> float | None:
+        problem, basis = self.posterior.problem, self.posterior.basis
+        trial = half_scale(problem)
+        if trial is None:
+            return None
+        cancel.check()
+        with limited_threads(threads_for(basis.shape[0] * trial.y[0].numel())):
+            mean, systems = self.closed(trial)
+        small = Posterior(trial, basis, systems, mean)
+        found = drained(small.deviation(_TRIAL_SAMPLES, generator, cancel))
+        truth = problem.x[:, : mean.shape[-2], : mean.shape[-1]]
+        error = torch.tensordot(basis.T, mean, dims=1) - truth
+        deviation = found.bands(0, len(truth))
+        if trial.mask_y is not None:
+            error, deviation = error[:, trial.mask_y > 0], deviation[:, trial.mask_y > 0]
+        return fitting_factor(error, deviation, problem.sigma_x)
+
+
+def fitting_factor(error: Tensor, deviation: Tensor, noise: float) -> float:
+    """Factor f by which deviations must be multiplied to fit errors against a noisy truth.
+
+    As many errors as of a normal distribution lie within
+    ``sqrt(f^2 deviation^2 + noise^2)``.
+
+    Parameters
+    ----------
+    error, deviation : Tensor
+        Of one shape.
+    noise : float
+        Standard deviation of the reference's own noise.
+    """
+    beyond = (error.double().square() - noise**2).clamp(min=0.0)
+    ratio = beyond / deviation.double().square().clamp(min=1e-30)
+    return float(np.sqrt(np.quantile(ratio.flatten().cpu().numpy(), _INSIDE)))
+
+
+def posterior_cost(pixels: int, d: int, bands: int, rows: int, samples: int) -> dict[str, float]:
+    """Seconds and bytes that samples of a posterior take on a CPU core.
+
+    Parameters
+    ----------
+    pixels : int
+        Of the HR-MSI.
+    d, bands : int
+        Dimensions of the subspace, bands of the LR-HSI.
+    rows : int
+        Of the LR-HSI.
+    samples : int
+    """
+    solve = _SOLVES * d * pixels * (2 * rows + 3 * d)
+    return {
+        "seconds": (samples * (solve + 2 * d * d * pixels) + d * d * bands * pixels) / _RATE,
+        "bytes": 4.0 * pixels * (3 * d * d + 2 * bands + 8 * d),
+    }
+
+
+_SOLVES = 25  # conjugate-gradient iterations of a sample: measured
+_RATE = 4e9  # multiply-adds a second on one core: measured
