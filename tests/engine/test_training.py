@@ -349,6 +349,25 @@ def test_validations_find_the_best() -> None:
     assert [r["metric"] for r in state.progress.curve] == [1.0, 3.0, 2.0, 2.5, 2.0]
 
 
+def test_validations_need_no_gradients_and_leave_those_of_others_alone() -> None:
+    """Whoever takes the events may go on with work that needs gradients."""
+    within: list[bool] = []
+
+    def judge(network: nn.Module, progress: Progress) -> Generator[Step, None, float]:
+        for index in (1, 2):
+            within.append(torch.is_grad_enabled())
+            yield Step("validate", index, 2)
+        return 1.0
+
+    outside = [
+        torch.is_grad_enabled()
+        for _ in start(Recipe(steps=2, rate=0.1, validate_every=1), validate=judge)
+    ]
+    assert within == [False] * 4
+    assert len(outside) == 8
+    assert all(outside)
+
+
 def test_time_ends_a_run() -> None:
     recipe = Recipe(steps=10_000_000, rate=0.01, minutes=0.3 / 60, schedule="linear")
     begun = time.monotonic()

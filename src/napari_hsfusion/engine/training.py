@@ -249,8 +249,7 @@ def _validated(
     if team.leads:
         module = state.averaged.module
         module.eval()
-        with torch.no_grad():
-            metric = yield from validate(module, progress)
+        metric = yield from _tried(validate, module, progress)
     metric = team.agreed(metric)
     if not math.isfinite(metric):
         raise TrainingError(diverged(progress.step))
@@ -266,6 +265,13 @@ def _validated(
         _log(progress, recipe.rate_at(progress.step - 1, progress.seconds))
         progress.curve[-1]["metric"] = metric
     yield Measured(stage, progress.step, recipe.steps, metric, progress.best)
+
+
+@torch.no_grad()  # within the validation alone: not for whoever takes its events
+def _tried(
+    validate: Validation, network: nn.Module, progress: Progress
+) -> Generator[Preview | Step, None, float]:
+    return (yield from validate(network, progress))
 
 
 class _Clock:
