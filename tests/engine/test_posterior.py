@@ -195,3 +195,37 @@ def test_samples_are_steps_and_cancel_ends_them() -> None:
     token.cancel()
     with pytest.raises(Cancelled):
         next(steps)
+
+
+def test_calibration_finds_out_a_prior_that_is_too_sure() -> None:
+    """With a hundredth of the prior variances the deviations are scaled up, and then fit."""
+    z, pair = observation(ratio=2, noise=0.002)
+    p = pair.prepare(CPU, torch.float64)
+    basis = subspace.spectral_basis(p, 4)
+    prior = subspace.choose_prior(p, basis, 4, 0)
+    factors, covered = [], []
+    for share in (1.0, 100.0):
+        sure = replace(prior, precision=prior.precision * share)
+        mean, system, _ = subspace.solve_map(p, basis, sure)
+        sampling = posterior.CalibratedSampling(posterior.Posterior(p, basis, [system], mean))
+        found = drained(sampling(8, torch.Generator().manual_seed(0), CancelToken()))
+        assert found.record == {"calibration": found.factor}
+        factors.append(found.factor)
+        error = torch.tensordot(basis.T, mean, dims=1) * p.scale - torch.as_tensor(z)
+        covered.append(float((error.abs() < found.bands(0, 9) * p.scale).double().mean()))
+    assert factors[1] > 2 * factors[0]
+    assert 0.5 < covered[0] < 0.85
+    assert 0.5 < covered[1] < 0.85
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_without_a_scale_below_there_is_no_calibration(gaps: bool) -> None:
+    """Too few pixels, or gaps everywhere: the deviations stay as they are, and it is said."""
+    p = problem()
+    if gaps:
+        p = problem(ratio=2, valid_x=np.indices((8, 12)).sum(0) % 2 == 0)
+    found = _posterior(p, 1)
+    sampling = posterior.CalibratedSampling(found)
+    got = drained(sampling(2, torch.Generator().manual_seed(0), CancelToken()))
+    assert got.record == {"calibration": None}
+    assert got.factor == 1.0

@@ -12,24 +12,26 @@ only the second needs samples (Siden, Lindgren, Bolin and Villani, JCGS 27:898, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, one_hot
 
 from .device import limited_threads, threads_for
 from .events import CancelToken, Step
 from .observation import NormalEquations, Problem
 from .spread import STAGE, SubspaceDeviation, drained
 from .subspace import System
-from .validation import half_scale
+from .wald import one_ratio_down
 
 _TOLERANCE = 1e-3  # of a sample's solve: far below what a few samples leave uncertain
 _ITERATIONS = 100
-_TRIAL_SAMPLES = 16  # one octave down, where they cost little
+_TRIAL_SAMPLES = 16  # one ratio down, where they cost little
+_LEAST = 3  # coarse pixels a side, below which the trial says nothing
 _PIXELS = 16_384  # whose matrices are inverted at a time
 _INSIDE = 0.682689492137086  # share of a normal distribution within one deviation
 
@@ -153,39 +155,40 @@ def outside_variance(problem: Problem, basis: Tensor) -> Tensor:
     return (rest.square().mean(1) - noise).clamp(min=0.0).to(basis.dtype)
 
 
-Closed = Callable[[Problem], tuple[Tensor, list[System]]]
-"""Function from a pair to the closed form's mean and its systems, in a known basis."""
-
-
 @dataclass(frozen=True)
-class SamplingOfPosterior:
+class CalibratedSampling:
     """The posterior's deviations, scaled by what they miss where the truth is known.
 
-    Half-way down in scale the LR-HSI itself is the reference (Wald's protocol). The
-    factor is the one that brings the share of errors within one deviation there to that
-    of a normal distribution; 1 where the pair is too small to tell.
+    One ratio down the LR-HSI itself is the reference, and the same prior covariances are
+    put to the test there: they are of detail one octave below the LR-HSI, the missing
+    detail is of as many octaves as the ratio has. The factor brings the share of errors
+    within one deviation to that of a normal distribution.
     """
 
     posterior: Posterior
-    closed: Closed
 
     def __call__(
         self, samples: int, generator: torch.Generator, cancel: CancelToken
     ) -> Generator[Step, None, SubspaceDeviation]:
         """Draw the samples, and calibrate what they say."""
         found = yield from self.posterior.deviation(samples, generator, cancel)
+        cancel.check()
         factor = self._factor(generator, cancel)
         record: dict[str, Any] = {"calibration": factor}
         return replace(found, factor=1.0 if factor is None else factor, record=record)
 
     def _factor(self, generator: torch.Generator, cancel: CancelToken) -> float | None:
         problem, basis = self.posterior.problem, self.posterior.basis
-        trial = half_scale(problem)
+        if min(problem.x.shape[-2:]) < _LEAST * problem.spatial.ratio:
+            return None
+        trial = one_ratio_down(problem)
         if trial is None:
             return None
-        cancel.check()
         with limited_threads(threads_for(basis.shape[0] * trial.y[0].numel())):
-            mean, systems = self.closed(trial)
+            systems = [_below(trial, system) for system in self.posterior.systems]
+            mean = torch.stack(
+                [s.equations.solve(s.rhs, torch.zeros_like(s.rhs))[0] for s in systems]
+            ).mean(0)
         small = Posterior(trial, basis, systems, mean)
         found = drained(small.deviation(_TRIAL_SAMPLES, generator, cancel))
         truth = problem.x[:, : mean.shape[-2], : mean.shape[-1]]
@@ -194,6 +197,23 @@ class SamplingOfPosterior:
         if trial.mask_y is not None:
             error, deviation = error[:, trial.mask_y > 0], deviation[:, trial.mask_y > 0]
         return fitting_factor(error, deviation, problem.sigma_x)
+
+
+def _below(trial: Problem, system: System) -> System:
+    """Normal equations of a pair one ratio down, with the prior covariances of the pair itself.
+
+    A pixel there has the class that most of the pixels have that it covers.
+    """
+    known = system.equations
+    membership = known.membership
+    if membership is not None:
+        ratio = trial.spatial.ratio
+        height, width = (ratio * n for n in trial.y.shape[-2:])
+        votes = avg_pool2d(membership[None, :, :height, :width], ratio)[0]
+        membership = one_hot(votes.argmax(0), len(votes)).permute(2, 0, 1).to(votes)
+    equations = NormalEquations(trial, known.basis, known.precision, membership)
+    mean = trial.spatial.upsample(torch.tensordot(known.basis, trial.x, dims=1))
+    return System(equations, equations.data() + equations.prior(mean))
 
 
 def fitting_factor(error: Tensor, deviation: Tensor, noise: float) -> float:

@@ -24,10 +24,10 @@ from ..diffusion.proximal import BandView, Denoiser, proximal_steps
 from ..diffusion.published import sample_published
 from ..events import Event, Preview, Started, Step
 from ..observation import Problem
-from ..posterior import Posterior, SamplingOfPosterior, posterior_cost
+from ..posterior import CalibratedSampling, Posterior, posterior_cost
 from ..selflearning import obtain_networks
 from ..spread import drained, spread_of_runs
-from ..subspace import System, average_map, resolve_dimensions, spectral_basis
+from ..subspace import average_map, resolve_dimensions, spectral_basis
 from ..validation import WEIGHTS, choose_weight, half_scale
 from .base import Context, Method, Outcome, Shape
 
@@ -94,11 +94,7 @@ def _proximal(
     yield Step("closed form", 1, 1)
     yield Preview("closed form", 1, 1, start, basis, problem.scale)
     record: dict[str, Any] = {"dimensions": params.dimensions, "prior_weight": 0.0}
-
-    def closed(pair: Problem) -> tuple[Tensor, list[System]]:
-        return average_map(pair, basis, params.classes, params.partitions, context.seed)
-
-    sampling = SamplingOfPosterior(Posterior(problem, basis, systems, start), closed)
+    sampling = CalibratedSampling(Posterior(problem, basis, systems, start))
     if not learnt:
         return Outcome(start, basis, record, sampling=sampling)
     network, _, origin = yield from _networks(problem, params, context, False)
