@@ -23,6 +23,8 @@ _PUBLIC = {
     "compare": "api",
     "assess": "api",
     "consistency": "api",
+    "deviation_cube": "api",
+    "deviation_map": "api",
     "error_map": "api",
     "methods": "api",
     "as_script": "api",

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from ._estimate import check_units, find_responses
-from ._numbers import checked_seed
+from ._numbers import checked_seed, whole_number
 from ._observe import make_pair
 from ._provenance import run_origins
 from ._result import all_bands, result_cube, run_record
+from ._uncertainty import with_deviation
 from .errors import ParameterError
 from .params import Params
 
@@ -38,6 +39,7 @@ def iter_fuse(
     seed: int = 0,
     device: str = "auto",
     networks: str | os.PathLike[str] | None = None,
+    samples: int = 0,
     params: Params | Mapping[str, Any] | None = None,
     cancel: CancelToken | None = None,
     **settings: Any,
@@ -52,7 +54,7 @@ def iter_fuse(
 
     Parameters
     ----------
-    lr_hsi, hr_msi, method, preset, scale, psf, srf, seed, device, networks, params, cancel
+    lr_hsi, hr_msi, method, preset, scale, psf, srf, seed, device, networks, samples, params, cancel
         As :func:`fuse` takes them.
     **settings
         Parameters of the method by name.
@@ -77,8 +79,10 @@ def iter_fuse(
     from .engine.methods import get_method
 
     seed = checked_seed(seed)
+    samples = whole_number(samples, "samples", 0)
     chosen = get_method(method)
     name, values = _parameters(chosen, preset, params, settings)
+    chosen.check_samples(samples)
     where = resolve_device(device)
     token = cancel if cancel is not None else CancelToken()
     token.check()
@@ -94,6 +98,7 @@ def iter_fuse(
         device=where,
         networks=None if networks is None else Path(networks),
         cancel=token,
+        samples=samples,
     )
     result: xr.DataArray | None = None
     try:
@@ -102,10 +107,12 @@ def iter_fuse(
                 origins = run_origins(responses, psf, srf, networks)
                 record = run_record(event, pair, responses, name, origins)
                 result = result_cube(event.cube, record, pair, observation)
+                if event.deviation is not None:
+                    result = with_deviation(result, event.deviation, pair.bands_x)
                 yield replace(event, cube=result.values, record=record)
             elif isinstance(event, Started):
                 cost = event.estimate or chosen.estimate(
-                    observation.x.shape, observation.y.shape, values, where
+                    observation.x.shape, observation.y.shape, values, where, samples
                 )
                 yield replace(event, estimate=cost)
             elif isinstance(event, Preview):
@@ -131,6 +138,7 @@ def fuse(
     seed: int = 0,
     device: str = "auto",
     networks: str | os.PathLike[str] | None = None,
+    samples: int = 0,
     params: Params | Mapping[str, Any] | None = None,
     progress: Callable[[Event], object] | None = None,
     cancel: CancelToken | None = None,
@@ -164,6 +172,9 @@ def fuse(
         ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
     networks : path, optional
         Folder of trained networks to reuse, or to keep them in.
+    samples : int
+        Samples to draw for the deviation of the result, at least 2; 0 for none. They do
+        not change the cube.
     params : Params or mapping, optional
         All parameters of the method, in place of a preset; or those to change.
     progress : callable, optional
@@ -178,7 +189,9 @@ def fuse(
     xarray.DataArray, shape (C, H, W), float32
         In the images' physical unit; NaN where the HR-MSI or the covering LR
         pixel is not known. Wavelengths and bad bands are the LR-HSI's, CRS and
-        transform the HR-MSI's; ``attrs["record"]`` says how to repeat the run.
+        transform the HR-MSI's; ``attrs["record"]`` says how to repeat the run. With
+        `samples` the coordinates ``deviation`` (C, H, W) and ``relative_deviation``
+        (H, W) say how uncertain it is.
 
     Raises
     ------
@@ -187,7 +200,8 @@ def fuse(
     ResponseError
         If a response is neither given nor stored, or malformed.
     ParameterError
-        If a method, preset or parameter is unknown or out of range.
+        If a method, preset or parameter is unknown or out of range, or the method has
+        no samples to draw.
     DeviceError
         If the device is absent.
     WeightsError
@@ -206,6 +220,7 @@ def fuse(
         seed=seed,
         device=device,
         networks=networks,
+        samples=samples,
         params=params,
         cancel=cancel,
         **settings,
@@ -229,6 +244,7 @@ def expected_cost(
     method: str = METHOD,
     preset: str | None = None,
     device: str = "auto",
+    samples: int = 0,
     params: Params | Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> dict[str, float]:
@@ -240,7 +256,7 @@ def expected_cost(
         Of the LR-HSI.
     shape_hr : (c, H, W)
         Of the HR-MSI.
-    method, preset, device, params
+    method, preset, device, samples, params
         As :func:`fuse` takes them.
     **settings
         Parameters of the method by name, on top of the preset.
@@ -249,21 +265,25 @@ def expected_cost(
     -------
     dict
         ``seconds`` and ``bytes`` of working memory; where networks are trained also
-        ``training_seconds`` and ``sampling_seconds``.
+        ``training_seconds`` and ``sampling_seconds``, and with `samples`
+        ``uncertainty_seconds``.
 
     Raises
     ------
     ParameterError
-        If a method, preset or parameter is unknown or out of range.
+        If a method, preset or parameter is unknown or out of range, or the method has
+        no samples to draw.
     DeviceError
         If the device is absent.
     """
     from .engine.device import resolve_device
     from .engine.methods import get_method
 
+    samples = whole_number(samples, "samples", 0)
     chosen = get_method(method)
     _, values = _parameters(chosen, preset, params, settings)
-    return chosen.estimate(tuple(shape_lr), tuple(shape_hr), values, resolve_device(device))
+    where = resolve_device(device)
+    return chosen.estimate(tuple(shape_lr), tuple(shape_hr), values, where, samples)
 
 
 def preset_params(method: str = METHOD, preset: str | None = None) -> Params:

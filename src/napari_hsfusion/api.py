@@ -18,6 +18,7 @@ from ._reproduce.interface import iter_reproduce, reproduce
 from ._script import as_script
 from ._simulate import SimulatedPair, simulate
 from ._train import iter_train, train
+from ._uncertainty import deviation_cube, deviation_map
 from .io import open_cube, save_cube
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "assess",
     "compare",
     "consistency",
+    "deviation_cube",
+    "deviation_map",
     "error_map",
     "estimate_responses",
     "evaluate",
@@ -56,10 +59,10 @@ def methods() -> list[dict[str, Any]]:
     -------
     list of dict
         JSON-able: ``name``, ``title``, ``description``, ``default_preset``,
-        ``trains`` (networks that a folder can keep), ``presets`` (name to
-        parameter values) and ``parameters`` (``name``, ``type``, ``optional``,
-        ``default``, ``low``, ``high``, ``choices``, ``unit``, ``tooltip``,
-        ``applies``, ``unless``).
+        ``trains`` (networks that a folder can keep), ``samples`` (can be drawn for a
+        deviation), ``presets`` (name to parameter values) and ``parameters``
+        (``name``, ``type``, ``optional``, ``default``, ``low``, ``high``,
+        ``choices``, ``unit``, ``tooltip``, ``applies``, ``unless``).
     """
     from .engine.methods import get_method, method_names
 
@@ -73,6 +76,7 @@ def methods() -> list[dict[str, Any]]:
                 "description": method.description,
                 "default_preset": method.default_preset,
                 "trains": method.trains,
+                "samples": method.sampling_estimator is not None,
                 "presets": {key: p.to_record() for key, p in method.presets.items()},
                 "parameters": [
                     {

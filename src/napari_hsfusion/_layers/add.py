@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from .._uncertainty import deviation_cube, deviation_map
 from ..cube import check_cube
-from .show import cube_layers
+from .back import placement_of
+from .show import band_layer, cube_layers
 
 if TYPE_CHECKING:
-    from napari.layers import Layer
+    from napari.layers import Image, Layer
 
 
 def add_cube(viewer: Any, cube: xr.DataArray, name: str | None = None) -> list[Layer]:
@@ -38,3 +40,32 @@ def add_cube(viewer: Any, cube: xr.DataArray, name: str | None = None) -> list[L
         viewer.add_image(data, **words)
         for data, words, _ in cube_layers(check_cube(cube, "cube to show"), name)
     ]
+
+
+def add_deviation(viewer: Any, cube: xr.DataArray, layer: Image) -> list[Layer]:
+    """Add the deviation of a fused cube and its map, where the cube's own layer lies.
+
+    They are not shown until they are asked for.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    cube : xarray.DataArray
+        Fused with samples.
+    layer : napari.layers.Image
+        That shows it.
+
+    Returns
+    -------
+    list of napari.layers.Layer
+        The map, and above it the deviation (band, y, x).
+
+    Raises
+    ------
+    CubeError
+        If the cube carries no deviation.
+    """
+    place = placement_of(layer)
+    (image,) = cube_layers(deviation_map(cube), f"{layer.name} (relative deviation)", place)
+    bands = band_layer(deviation_cube(cube), f"{layer.name} (deviation)", place)
+    return [viewer.add_image(data, visible=False, **words) for data, words, _ in (image, bands)]

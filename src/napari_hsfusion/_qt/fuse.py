@@ -12,6 +12,7 @@ from napari.utils.notifications import show_info, show_warning
 from qtpy.QtWidgets import QApplication
 
 from .. import _layers, api
+from .._layers.add import add_deviation
 from ..errors import HSFusionError
 from .fuse_form import FuseForm
 from .fusing import Advance, Begun, Fused, Look, Snapshot, fusing
@@ -44,7 +45,7 @@ class FuseWidget(Container):
 
     Attributes
     ----------
-    lr_hsi, hr_msi, responses, method, preset, params, device, seed, networks, watch
+    lr_hsi, hr_msi, responses, method, preset, params, device, seed, samples, networks, watch
         The controls of the form, for scripted sessions.
     job : Job or None
         The run in progress, or the last one.
@@ -57,7 +58,7 @@ class FuseWidget(Container):
         self.lr_hsi, self.hr_msi, self.responses = form.lr_hsi, form.hr_msi, form.responses
         self.method, self.preset, self.params = form.method, form.preset, form.params
         self.device, self.seed, self.networks = form.device, form.seed, form.networks
-        self.watch = form.watch
+        self.samples, self.watch = form.samples, form.watch
         self.job: Job | None = None
         self._result_ref: Callable[[], xr.DataArray | None] = lambda: None
         self._repeat: xr.DataArray | None = None
@@ -271,6 +272,8 @@ class FuseWidget(Container):
         # a script needs what the cube says, not its pixels
         self._repeat = fused.cube.isel(y=slice(0, 1), x=slice(0, 1)).copy()
         band = self._live.finish(fused)
+        if "deviation" in fused.cube.coords:
+            add_deviation(self._viewer, fused.cube, band)
         attach(self._viewer)
         self.say(f"Done: {band.name}.")
         self.script_button.enabled = True

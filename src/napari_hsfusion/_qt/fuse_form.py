@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from magicgui.types import FileDialogMode
-from magicgui.widgets import ComboBox, Container, FileEdit, LineEdit, PushButton
+from magicgui.widgets import ComboBox, Container, FileEdit, LineEdit, PushButton, SpinBox
 from psygnal import Signal
 
 from .. import api
@@ -78,10 +78,16 @@ class FuseForm(Container):
             tooltip="Where to compute; auto takes the first CUDA device, else the CPU.",
         )
         self.advanced_button = PushButton(
-            text="▸ Advanced", tooltip="Seed, saved networks, and every parameter of the method."
+            text="▸ Advanced", tooltip="Seed, samples, networks, and every parameter of the method."
         )
         self.seed = LineEdit(
             value="0", label="seed", tooltip="The same seed gives the same cube (0 to 2^63 - 1)."
+        )
+        self.samples = SpinBox(
+            value=0,
+            max=10_000,
+            tooltip="Samples to draw at the end, which tell how uncertain every value is: two more "
+            "layers. 0 for none; 16 are enough.",
         )
         self.networks = FileEdit(
             mode=FileDialogMode.EXISTING_DIRECTORY,
@@ -99,7 +105,12 @@ class FuseForm(Container):
 
     def _arrange(self) -> None:
         self.advanced = column(
-            [row("Watch", self.watch), row("Seed", self.seed), row("Networks", self.networks)]
+            [
+                row("Watch", self.watch),
+                row("Seed", self.seed),
+                row("Samples", self.samples),
+                row("Networks", self.networks),
+            ]
         )
         self.extend(
             [
@@ -123,13 +134,14 @@ class FuseForm(Container):
         self.hr_msi.changed.connect(self._pair_changed)
         self.method.changed.connect(self._method_changed)
         self.preset.changed.connect(self._preset_changed)
-        for part in (self.responses, self.device, self.seed, self.networks):
+        for part in (self.responses, self.device, self.seed, self.samples, self.networks):
             part.changed.connect(self._emit_edited)
         self.params.edited.connect(self._emit_edited)
         self.advanced_button.changed.connect(self.toggle_advanced)
 
     def _emit_edited(self, *_: object) -> None:
         self.networks.enabled = self._trains()
+        self.samples.enabled = bool(self._rows[self.method.value]["samples"])
         self.edited.emit()
 
     def _trains(self) -> bool:
@@ -191,6 +203,7 @@ class FuseForm(Container):
             "seed": seed_from_text(self.seed.value),
             "device": self.device.value,
             "networks": kept,
+            "samples": self.samples.value if self.samples.enabled else 0,
             **self.responses.keywords(),
         }
 

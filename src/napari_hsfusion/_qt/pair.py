@@ -119,7 +119,7 @@ def look_ahead(
     try:
         check_ground(lr_hsi, hr_msi)
         ratio = integer_ratio(lr_hsi.shape[1:], hr_msi.shape[1:])
-        words = ("method", "preset", "device", "params")
+        words = ("method", "preset", "device", "samples", "params")
         chosen = {key: options[key] for key in words if key in options}
         estimate = api.expected_cost(lr_hsi.shape, hr_msi.shape, **chosen)
     except HSFusionError as error:

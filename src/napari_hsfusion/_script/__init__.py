@@ -29,7 +29,7 @@ _RECORD: tuple[tuple[str, type | tuple[type, ...]], ...] = (
     ("versions", Mapping),
     ("device", str),
 )
-_OUTPUTS = ("fused.tif", "fused-again.tif", "fused-once-more.tif")
+_OUTPUTS = ("fused", "fused-again", "fused-once-more", "fused-at-last", "fused-in-the-end")
 
 
 def as_script(cube: Any) -> str:
@@ -96,10 +96,15 @@ def _fused(cube: xr.DataArray, record: Mapping[str, Any]) -> str:
     call.add(seed=repr(record["seed"]), device=quoted(record["device"]))
     if record.get("networks_loaded"):
         call.add(networks=_networks(source, record))
+    samples = record.get("samples", 0)
+    if samples:
+        call.add(samples=repr(int(samples)))
     call.add(**settings)
     source.line(f"fused = {call}")
     read = {Path(str(said.get("source", ""))).name for said in record["inputs"].values()}
-    source.ending({"fused": next(name for name in _OUTPUTS if name not in read)})
+    results = {"fused": ""} | ({"hs.deviation_cube(fused)": "-deviation"} if samples else {})
+    files = ({r: f"{stem}{end}.tif" for r, end in results.items()} for stem in _OUTPUTS)
+    source.ending(next(named for named in files if not read & set(named.values())))
     return source.text()
 
 

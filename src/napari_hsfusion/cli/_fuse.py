@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import FormatError
+from ..errors import FormatError, ParameterError
 from ._console import (
     ProgressBars,
-    check_output_file,
     cost,
     duration,
     memory,
@@ -25,7 +24,7 @@ from ._console import (
     say,
     stderr,
 )
-from ._outputs import check_no_input, naming_what_stays
+from ._outputs import check_no_input, check_outputs, naming_what_stays
 from ._report import JsonOption
 from ._simulate import FILES
 
@@ -104,6 +103,21 @@ def fuse(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same cube.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    samples: Annotated[
+        int, typer.Option(min=0, help="Samples to draw for --deviation; 0 for none.")
+    ] = 0,
+    deviation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Standard deviation of every value of OUT: .hdr, .tif or .mat."
+        ),
+    ] = None,
+    deviation_map: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Its summary: one image, relative to the cube's root mean square."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change one parameter; repeatable."),
@@ -123,10 +137,11 @@ def fuse(
     from .. import api
 
     changes = parse_settings(settings or [])
-    check_output_file(out, OUTPUT_SUFFIXES)
+    more = _deviation_files(samples, deviation, deviation_map)
+    check_outputs([out, *more.values()], OUTPUT_SUFFIXES)
     lr_hsi = api.open_cube(hsi, variable=hsi_variable)
     hr_msi = api.open_cube(msi, variable=msi_variable)
-    check_no_input([out], cubes=(hsi, msi), others=(psf, srf))
+    check_no_input([out, *more.values()], cubes=(hsi, msi), others=(psf, srf))
     observation = observation_beside(msi, lr_hsi, hr_msi, psf, srf)
     if observation:
         lr_hsi = lr_hsi.assign_attrs(observation=observation)
@@ -145,14 +160,18 @@ def fuse(
             seed=seed,
             device=device,
             networks=networks,
+            samples=samples,
             params=changes,
         )
         api.save_cube(run.cube, out)
+        for taken, path in more.items():
+            api.save_cube(getattr(api, taken)(run.cube), path)
     used = peak_memory()
     if as_json:
         print_json(
             {
                 "output": out,
+                **more,
                 "shape": run.cube.shape,
                 "seconds": run.seconds,
                 **used,
@@ -171,6 +190,27 @@ def fuse(
         f"{out}: {bands} bands, {rows} x {columns} pixels, {method} in "
         f"{duration(run.seconds)}; at most {peaks}"
     )
+    for taken, path in more.items():
+        said = f"of {samples} samples, {_typical(run.cube):.2%} of the signal on average"
+        say(f"{path}: {taken.replace('_', ' ')} {said}")
+
+
+def _deviation_files(samples: int, cube: Path | None, image: Path | None) -> dict[str, Path]:
+    """Files to write beside the cube, by the function of the API that gives what goes in."""
+    wanted = {"deviation_cube": cube, "deviation_map": image}
+    more = {taken: path for taken, path in wanted.items() if path is not None}
+    if bool(more) != bool(samples):
+        got = f"--samples {samples} and {'no file' if not more else next(iter(more.values()))}"
+        raise ParameterError(
+            f"expected --samples N with --deviation FILE or --deviation-map FILE, got {got}"
+        )
+    return more
+
+
+def _typical(cube: xr.DataArray) -> float:
+    """Root mean square of the map of relative deviations."""
+    values = cube.coords["relative_deviation"].astype("float64")
+    return float((values**2).mean() ** 0.5)
 
 
 def observation_beside(

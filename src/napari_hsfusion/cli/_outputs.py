@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import WriteError
-from ._console import make_output_folder
+from ._console import check_output_file, make_output_folder
 
 
 def check_no_input(
@@ -44,6 +44,25 @@ def check_no_input(
                         f"{output}: would replace {file}, which is an input; "
                         "choose another name for the output"
                     )
+
+
+def check_outputs(outputs: Iterable[Path], suffixes: tuple[str, ...]) -> None:
+    """Make sure, before any work, that files can be written, each beside the others.
+
+    Raises
+    ------
+    WriteError
+        As :func:`~._console.check_output_file` raises it, or if two are the same file.
+    """
+    from ..io import files_written
+
+    taken: dict[Path, Path] = {}
+    for output in outputs:
+        check_output_file(output, suffixes)
+        for written in files_written(output):
+            other = taken.setdefault(written.resolve(), output)
+            if other is not output:
+                raise WriteError(f"{output}: would replace {other}, which is an output as well")
 
 
 def _same(first: Path, second: Path) -> bool:
