@@ -124,6 +124,8 @@ def test_damaged_files(tmp_path: Path) -> None:
         ({**good, "config": None}, "its header has no config"),
         ({**good, "config": {"bands": 6}}, "design of an EMR-Diff model"),
         ({**good, "config": {**CONFIG.to_record(), "width": 5}}, "not the weights of its design"),
+        ({**good, "bands": 7}, "its header has bands = 7, and a design for 6"),
+        ({**good, "ratio": 8}, "its header has ratio = 8, and a design for 4"),
     ):
         with pytest.raises(WeightsError, match=words):
             load_weights(written(header))
@@ -149,6 +151,20 @@ def test_what_weights_fit() -> None:
     ):
         with pytest.raises(WeightsError, match=words):
             check_fit(header, *arguments)
+
+
+def test_headers_that_do_not_hold_together() -> None:
+    """Lists of other lengths, texts and numbers that are none."""
+    header = {**HEADER, "bands": 6, "msi_bands": 2, "ratio": 4}
+    for change, words in (
+        ({"wavelengths": NM[:5]}, "damaged header: wavelengths: expected 6 numbers"),
+        ({"wavelengths": "blue"}, "wavelengths: expected 6 numbers"),
+        ({"wavelengths": [None, *NM[1:]]}, "wavelengths: expected 6 numbers"),
+        ({"srf": [SRF[0]]}, "damaged header: srf: expected 2 x 6 numbers"),
+        ({"srf": [SRF[0], SRF[1][:5]]}, "srf: expected 2 x 6 numbers"),
+    ):
+        with pytest.raises(WeightsError, match=words):
+            check_fit({**header, **change}, 6, NM, 4, 2, SRF)
 
 
 def test_batches_hold_together() -> None:

@@ -22,6 +22,7 @@ METHOD = "emr-diff"
 
 _KEY = "hsfusion"
 _KIND = "weights 1"
+_SIZES = ("bands", "msi_bands", "ratio")
 _FARTHEST_SRF = 0.25
 """Largest difference of two response rows, summed over bands, that still fits."""
 
@@ -106,6 +107,12 @@ def load_weights(path: Path) -> tuple[EmrModel, dict[str, Any]]:
     """
     header = read_weights_header(path)
     config = EmrConfig.from_record(_expected(header, "config", dict, path))
+    for name in _SIZES:
+        if header.get(name, getattr(config, name)) != getattr(config, name):
+            raise WeightsError(
+                f"{path}: its header has {name} = {header[name]}, and a design for "
+                f"{getattr(config, name)}"
+            )
     try:
         state = safetensors.torch.load_file(path)
         with torch.device("meta"):  # no time is spent on weights that are replaced
@@ -152,11 +159,11 @@ def check_fit(
     ):
         if header.get(name) != got:
             raise WeightsError(f"these weights expect {header.get(name)} {what}, got {got}")
-    own = header.get("wavelengths")
-    if own is not None and wavelengths is not None:
-        _check_wavelengths(np.asarray(own, float), np.asarray(wavelengths, float))
-    own = header.get("srf")
-    if own is not None and srf is not None:
+    if header.get("wavelengths") is not None and wavelengths is not None:
+        own = _numbers(header, "wavelengths", (bands,))
+        _check_wavelengths(own, np.asarray(wavelengths, float))
+    if header.get("srf") is not None and srf is not None:
+        own = _numbers(header, "srf", (msi_bands, bands))
         apart = np.abs(_unit_rows(own) - _unit_rows(srf)).sum(axis=1)
         if apart.max() > _FARTHEST_SRF:
             raise WeightsError(
@@ -176,6 +183,19 @@ def _check_wavelengths(own: npt.NDArray[np.float64], got: npt.NDArray[np.float64
             f"these weights expect bands from {own[0]:g} to {own[-1]:g} nm, got {got[0]:g} to "
             f"{got[-1]:g} nm: band {worst + 1} at {got[worst]:g} nm instead of {own[worst]:g} nm"
         )
+
+
+def _numbers(
+    header: Mapping[str, Any], name: str, shape: tuple[int, ...]
+) -> npt.NDArray[np.float64]:
+    try:
+        values = np.asarray(header[name], dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.shape != shape or not np.isfinite(values).all():
+        size = " x ".join(map(str, shape))
+        raise WeightsError(f"these weights have a damaged header: {name}: expected {size} numbers")
+    return values
 
 
 def _unit_rows(matrix: npt.ArrayLike) -> npt.NDArray[np.float64]:
