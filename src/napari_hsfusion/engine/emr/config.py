@@ -69,7 +69,10 @@ class EmrConfig:
         for name in ("bands", "msi_bands", "ratio", "width", "steps"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise WeightsError(f"{name}: expected a whole number of at least 1, got {value!r}")
+                called = "T" if name == "steps" else name  # as users give it
+                raise WeightsError(
+                    f"{called}: expected a whole number of at least 1, got {value!r}"
+                )
         if not (math.isfinite(self.kappa) and self.kappa > 0):
             raise WeightsError(f"kappa: expected a number above 0, got {self.kappa}")
         first = tuple(b % self.bands for b in range(self.msi_bands))
@@ -77,8 +80,8 @@ class EmrConfig:
         outside = [b for b in self.pseudo if not 0 <= b < self.bands]
         if len(self.pseudo) != self.msi_bands or outside:
             raise WeightsError(
-                f"pseudo: expected {self.msi_bands} bands between 0 and {self.bands - 1}, "
-                f"got {list(self.pseudo)}"
+                f"pseudo: expected {self.msi_bands} bands from 1 to {self.bands}, "
+                f"got {','.join(str(b + 1) for b in self.pseudo)}"
             )
 
     @property
