@@ -207,10 +207,47 @@ def test_nothing_of_an_earlier_run_is_lost(folders: Path) -> None:
     ):
         with pytest.raises(WeightsError, match=words):
             api.train(folders / "train", out, resume=True, **{**QUICK, **change})
+    with pytest.raises(WeightsError, match="has validation = None, this one"):
+        api.train(folders / "train", out, resume=True, val=folders / "val", **QUICK)
     api.save_cube(cube(9), folders / "train" / "2.tif")
     with pytest.raises(WeightsError, match="has scenes"):
         api.train(folders / "train", out, resume=True, **QUICK)
     api.train(folders / "train", out, overwrite=True, **QUICK)
+
+
+def test_what_is_started_anew_is_not_gone_on_with(folders: Path) -> None:
+    """Killed before its first state is saved, a new run leaves none of the one before."""
+    out = folders / "w.safetensors"
+    state = out.with_suffix(".state.safetensors")
+    api.train(folders / "train", out, **QUICK)
+    with pytest.raises(ParameterError, match="patch"):
+        api.train(folders / "train", out, overwrite=True, **{**QUICK, "scale": 3})
+    assert read_progress(state).step == 6
+    events = api.iter_train(folders / "train", out, overwrite=True, rate=1e-3, **QUICK)
+    while not (isinstance(event := next(events), Step) and event.stage == "train"):
+        pass
+    assert not state.exists()
+    assert out.exists()
+    events.close()
+    assert read_progress(state).step == 1
+
+
+def test_validation_scenes_are_not_trained_on(folders: Path) -> None:
+    """The same file by another way, a copy of another name and format, a cube in memory."""
+    out = folders / "w.safetensors"
+    copy = folders / "copies"
+    copy.mkdir()
+    api.save_cube(cube(2), copy / "other.hdr")
+    for val, words in (
+        (folders / "train" / ".." / "train" / "1.tif", "got 1.tif, which is 1.tif"),
+        ([folders / "val", copy], "got other.hdr, which is 2.tif of the training data"),
+        (cube(1), "got scene-1, which is 1.tif"),
+    ):
+        with pytest.raises(ParameterError, match=words):
+            api.train(folders / "train", out, val=val, **QUICK)
+    with pytest.raises(ParameterError, match="validation data: expected scenes that are not"):
+        api.train(folders, out, val=folders / "val", **QUICK)
+    assert not out.exists()
 
 
 def test_fine_tuning(folders: Path) -> None:
@@ -286,7 +323,8 @@ def test_bad_options(folders: Path) -> None:
         ({"design": {"steps": 1}}, ParameterError, "unknown option 'steps'"),
         ({"design": {"width": "wide"}}, ParameterError, "width: expected a whole number"),
         ({"design": {"architecture": "x"}}, ParameterError, "expected one of .*baf-unet"),
-        ({"design": {"pseudo": "1,9"}}, ParameterError, "pseudo"),
+        ({"design": {"pseudo": "1,9"}}, ParameterError, "pseudo: .* from 1 to 5, got 1,9"),
+        ({"design": {"T": 0}}, ParameterError, "design: T: expected a whole number"),
         ({"val": folders / "train" / "notes.txt"}, ParameterError, "validation data: .*notes"),
         ({"seed": -1}, ParameterError, "seed"),
     ):
@@ -321,13 +359,16 @@ def call(*arguments: Any) -> Result:
 def test_the_command(folders: Path) -> None:
     """It trains what the Python interface trains, lists what was skipped, and resumes."""
     out, twin = folders / "w.safetensors", folders / "twin.safetensors"
+    api.save_cube(cube(4, 8, 8), folders / "val" / "small.tif")
     api.train(folders / "train", twin, val=folders / "val", **QUICK)
     arguments = ("train", "emr-diff", folders / "train", "-o", out, "--val", folders / "val")
     done = call(*arguments, *COMMAND)
     assert done.exit_code == 0, (done.stderr, done.exception)
     assert equal(out, twin)
     assert "6 steps on 2 scenes" in done.stdout
-    assert "note: notes.txt was skipped: " in done.stderr
+    assert done.stderr.count("note: notes.txt was skipped: ") == 1
+    assert done.stderr.index("notes.txt was skipped") < done.stderr.index("step 2: loss")
+    assert done.stderr.count("note: small.tif was skipped: ") == 1
     assert "step 4: loss" in done.stderr
     again = call(*arguments, *COMMAND)
     assert again.exit_code == 2
@@ -356,6 +397,29 @@ def spawn(folders: Path, *more: Any) -> subprocess.Popen[str]:
     )
 
 
+def test_an_interruption_says_what_is_kept(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing before the first step; of a resumed run the state that it was to go on from."""
+    arguments = ["train", "emr-diff", folders / "train", "-o", folders / "w.safetensors", *COMMAND]
+
+    def interrupted(*_: Any, cancel: CancelToken, **__: Any) -> Any:
+        cancel.cancel()
+        cancel.check()
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "iter_train", interrupted)
+        first = call(*arguments)
+    assert first.exit_code == 130
+    assert "before the first step: no state was kept" in first.stderr
+    assert call(*arguments).exit_code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(api, "iter_train", interrupted)
+        again = call(*arguments, "--resume")
+        anew = call(*arguments, "--overwrite")
+    assert "the state is kept; --resume goes on from there" in again.stderr
+    assert "no state was kept" in anew.stderr
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 def test_ctrl_c_keeps_the_state(folders: Path) -> None:
     """An interruption ends the run between two steps, and says how to go on."""
@@ -376,6 +440,15 @@ def test_ctrl_c_keeps_the_state(folders: Path) -> None:
     assert child.returncode == 130, told
     assert "--resume goes on from there" in told
     assert read_progress(state).step >= 2
+
+
+def test_processes_share_no_gpu(folders: Path) -> None:
+    """One GPU that is named for several processes is refused, not passed over."""
+    pytest.importorskip("accelerate")
+    arguments = ["train", "emr-diff", folders / "train", "-o", folders / "w.safetensors"]
+    done = call(*arguments, "--srf", SRF, "--processes", 2, "--device", "cuda:1")
+    assert done.exit_code == 2
+    assert "expected --device cuda, got cuda:1" in " ".join(done.stderr.split())
 
 
 @pytest.mark.slow

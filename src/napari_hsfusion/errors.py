@@ -77,7 +77,7 @@ class WeightsError(HSFusionError, ValueError):
 
 
 class Cancelled(HSFusionError):
-    """The run was cancelled; nothing was kept."""
+    """The run was cancelled; nothing was kept, but for the state of a training."""
 
 
 class TrainingError(HSFusionError, ArithmeticError):

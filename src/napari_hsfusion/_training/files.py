@@ -9,7 +9,7 @@ from typing import Any
 
 from ..engine.checkpoint import prepare_folder
 from ..engine.training_state import read_state_header
-from ..errors import ParameterError, WeightsError
+from ..errors import ParameterError, WeightsError, WriteError
 from .design import weights_name
 
 
@@ -73,6 +73,19 @@ class RunFiles:
                 "another name"
             )
 
+    def start_anew(self) -> None:
+        """Remove the state of an earlier run, which is not to be gone on with.
+
+        Raises
+        ------
+        WriteError
+            If it cannot be removed.
+        """
+        try:
+            self.state.unlink(missing_ok=True)
+        except OSError as error:
+            raise WriteError(f"{self.state}: cannot be removed: {error}") from error
+
 
 _RESUME = "resume goes on with that run"
 
@@ -84,7 +97,8 @@ def check_same_run(path: Path, wanted: Mapping[str, Any]) -> None:
     ----------
     path : Path
     wanted : mapping
-        What a run may not change from one part to the next.
+        What a run may not change from one part to the next; what the state does not
+        say, as it was saved before that was noted, is not compared.
 
     Raises
     ------
@@ -93,9 +107,9 @@ def check_same_run(path: Path, wanted: Mapping[str, Any]) -> None:
     """
     found = read_state_header(path)
     for key, value in wanted.items():
-        if found.get(key) != value:
+        if found.get(key, value) != value:
             raise WeightsError(
-                f"{path}: the run to resume has {key} = {_short(found.get(key))}, this one "
+                f"{path}: the run to resume has {key} = {_short(found[key])}, this one "
                 f"{_short(value)}: give the same data and options, or another output"
             )
 

@@ -35,7 +35,7 @@ from .files import RunFiles, check_same_run
 from .log import Log, curve_figure
 from .scenes import SceneSet, open_scenes
 from .sensors import Sensors
-from .trial import Trial
+from .trial import Trial, check_apart
 
 if TYPE_CHECKING:
     from .._train import TrainEvent
@@ -131,6 +131,7 @@ def training_events(
             memory=0.0,
             what="validation data",
         )
+        check_apart(scenes, tried)
         trial = Trial(
             tried,
             sensors,
@@ -203,11 +204,14 @@ class _Run:
             **{key: self.about[key] for key in ("psf", "srf", "snr", "seed", "scenes")},
             **{key: getattr(self.values, key) for key in ("patch", "batch", "turns", "average")},
             "processes": self.team.world,
+            "validation": None if self.trial is None else self.trial.identity(),
         }
         earlier: list[dict[str, Any]] = []
         if going_on:
             check_same_run(self.files.state, wanted)
             earlier = read_progress(self.files.state).curve
+        elif self.team.leads:
+            self.files.start_anew()
         log = self._open_log(earlier) if self.team.leads else None
         figures = self._earlier_figures(going_on)
         progress = Progress()
@@ -227,7 +231,7 @@ class _Run:
             while True:
                 event = next(steps)
                 if isinstance(event, Measured):
-                    if event.metric == event.best and self.trial is not None:
+                    if progress.best_step == event.index and self.trial is not None:
                         figures = dict(self.trial.figures)
                         self._save(self._tried, self._header(progress, figures))
                     self._report(log, progress)

@@ -14,7 +14,7 @@ from .. import cube as cubes
 from ..engine.emr.batch import Batch
 from ..engine.events import CancelToken, Preview, Step
 from ..engine.training_state import Progress
-from ..errors import CubeError
+from ..errors import CubeError, ParameterError
 from ..metrics import psnr
 from .crops import Crops
 from .scenes import Scene, SceneSet, Skipped
@@ -116,12 +116,18 @@ class Trial:
         self.figures = figures
         return float(np.mean(list(figures.values())))
 
+    def identity(self) -> dict[str, Any]:
+        """JSON-able: on what a metric depends, apart from the network."""
+        return {
+            "scenes": [case.name for case in self.cases],
+            "shape": list(self.cases[0].batch.clean.shape[1:]),
+        }
+
     def record(self) -> dict[str, Any]:
         """JSON-able: what the scenes are and what the network starts from."""
         return {
             "metric": self.metric,
-            "scenes": [case.name for case in self.cases],
-            "shape": list(self.cases[0].batch.clean.shape[1:]),
+            **self.identity(),
             self.start: self.baseline,
             "skipped": [[s.name, s.reason] for s in self.skipped],
         }
@@ -145,6 +151,35 @@ def central(scene: Scene, side: int | None, ratio: int) -> Scene:
     part = Scene(scene.name, cube, values.shape, np.arange(len(values)))
     part.measure()
     return part
+
+
+def check_apart(trained: SceneSet, tried: SceneSet) -> None:
+    """Make sure that no scene is both trained on and tried.
+
+    Raises
+    ------
+    ParameterError
+        Naming the first one, whether it is the same file or a copy.
+    """
+    for scene in tried.scenes:
+        for twin in trained.scenes:
+            if _alike(scene, twin):
+                raise ParameterError(
+                    "validation data: expected scenes that are not trained on, got "
+                    f"{scene.name}, which is {twin.name} of the training data"
+                )
+
+
+def _alike(one: Scene, other: Scene) -> bool:
+    """Whether two scenes are of the same file, or have the same pixels."""
+    if one.path and other.path and one.path.resolve() == other.path.resolve():
+        return True
+    if (one.shape, one.low, one.high) != (other.shape, other.low, other.high):
+        return False
+    return all(
+        np.array_equal(one.window(*tile), other.window(*tile), equal_nan=True)
+        for tile in one.tiles()
+    )
 
 
 def _score(batch: Batch, restored: Tensor) -> float:

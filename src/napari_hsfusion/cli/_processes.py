@@ -37,7 +37,8 @@ def run_together(count: int, arguments: Sequence[str], device: str) -> int:
     Raises
     ------
     DeviceError
-        If accelerate is not installed, or there are fewer GPUs than processes.
+        If accelerate is not installed, there are fewer GPUs than processes, or one GPU
+        is named.
     """
     from importlib.util import find_spec
 
@@ -100,6 +101,11 @@ def _ended(process: subprocess.Popen[bytes]) -> int:
 def _check_devices(count: int, device: str) -> None:
     import torch
 
+    if ":" in device:
+        raise DeviceError(
+            "--processes: every process takes a GPU of its own: expected --device cuda, "
+            f"got {device}"
+        )
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -139,7 +139,7 @@ def train(
 def _run(data: list[Path], out: Path, *, leads: bool, **options: Any) -> Trained:
     """Drain :func:`napari_hsfusion.api.iter_train` with progress bars on stderr."""
     from .. import api
-    from .._train import Trained
+    from .._train import Surveyed
     from ..engine.events import CancelToken, Measured, Started, Step
 
     token = CancelToken()
@@ -151,8 +151,8 @@ def _run(data: list[Path], out: Path, *, leads: bool, **options: Any) -> Trained
                 event = next(events)
                 if not leads:
                     continue
-                if isinstance(event, Trained):
-                    for name, reason in event.record["skipped"]:
+                if isinstance(event, Surveyed):
+                    for name, reason in event.skipped:
                         bars.say(f"note: {name} was skipped: {reason}")
                 elif isinstance(event, Measured):
                     losses = "" if loss is None else f"loss {loss:.4g}, "
@@ -162,18 +162,28 @@ def _run(data: list[Path], out: Path, *, leads: bool, **options: Any) -> Trained
                         f"(best {event.best:.3f}), {spent}"
                     )
                 elif isinstance(event, Started | Step):
-                    if isinstance(event, Step) and event.loss is not None:
-                        loss, step = event.loss, event.index
+                    if isinstance(event, Step) and event.stage == "train":
+                        step = event.index
+                        loss = loss if event.loss is None else event.loss
                     bars.show(event)
         except StopIteration as stop:
             done: Trained = stop.value
             return done
         except Cancelled:
+            if not step and not (options["resume"] and _state_of(out).is_file()):
+                raise KeyboardInterrupt("before the first step: no state was kept") from None
+            after = f" after step {step}" if step else ""
             raise KeyboardInterrupt(
-                f"the state after step {step} is kept; --resume goes on from there"
+                f"the state{after} is kept; --resume goes on from there"
             ) from None
         finally:
             events.close()
+
+
+def _state_of(out: Path) -> Path:
+    from .._training.files import RunFiles
+
+    return RunFiles.beside(out).state
 
 
 @contextmanager

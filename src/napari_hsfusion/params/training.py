@@ -32,7 +32,7 @@ class TrainingParams(Params):
     rate: float = param(1e-4, "Adam's learning rate at the start.", low=1e-7, high=0.1)
     schedule: str = param(
         "cosine",
-        "How the learning rate falls to zero by the last step.",
+        "How the learning rate goes: it stays constant, or falls to zero by the last step.",
         choices=("constant", "linear", "cosine"),
     )
     average: float = param(
