@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -76,6 +77,39 @@ def window(
         write(out, rows)
 
 
+@app.command()
+def uncertainty(
+    pairs: Annotated[Path, typer.Argument(help="Folder of simulated pairs, NAME.npz.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON file; a plot is put beside.")],
+    scenes: Annotated[str, typer.Option(help="Names, separated by commas; all by default.")] = "",
+    runs: Annotated[
+        str, typer.Option(help="METHOD:PRESET, separated by commas.")
+    ] = "subspace:classes,args-diff:fast",
+    samples: Annotated[int, typer.Option(min=2)] = 16,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option()] = "auto",
+) -> None:
+    """Whether the deviations that samples give fit the errors, calibrated and not."""
+    from .uncertainty import measure, write
+
+    names = scenes.split(",") if scenes else sorted(p.stem for p in pairs.glob("*.npz"))
+    rows = []
+    for name in names:
+        for run in runs.split(","):
+            method, _, preset = run.partition(":")
+            row = measure(pairs / f"{name}.npz", method, preset or None, samples, seed, device)
+            rows.append(row)
+            fit, plain = row["calibrated"], row["plain"] or row["calibrated"]
+            typer.echo(
+                f"| {name} | {method} {row['preset']} | {fit['within_1']:.3f} | "
+                f"{fit['within_2']:.3f} | {plain['within_1']:.3f} | {plain['within_2']:.3f} | "
+                f"{fit['within_1_with_noise']:.3f} | {fit['within_2_with_noise']:.3f} | "
+                f"{row['spearman']:.2f} | {row['spearman_map']:.2f} | "
+                f"{row['uncertainty_seconds']:.1f} of {row['seconds']:.1f} s |"
+            )
+            write(out, rows, seed)
+
+
 @app.command("emr-diff")
 def emr_diff(
     out: Annotated[Path, typer.Option("--out", "-o", help="JSON file of the results.")],
@@ -99,6 +133,90 @@ def emr_diff(
                 f"differ by {row['difference']:.1e} |"
             )
         write(out, rows, seed)
+
+
+@app.command()
+def speed(
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON file of the results.")],
+    side: Annotated[int, typer.Option(min=32, help="Pixels, where another size varies.")] = 256,
+    sides: Annotated[str, typer.Option(help="Sides in pixels, separated by commas.")] = (
+        "64,128,256"
+    ),
+    bands: Annotated[str, typer.Option(help="Numbers of bands.")] = "31,103,206",
+    dims: Annotated[str, typer.Option(help="Subspace dimensions.")] = "4,8,16",
+    widths: Annotated[
+        str, typer.Option(help="Channels of the spatial network; 64 is the published one.")
+    ] = "8,16,32",
+    chains: Annotated[str, typer.Option(help="Steps T of whole chains.")] = "5,10,20",
+    repeats: Annotated[int, typer.Option(min=1)] = 3,
+    training_steps: Annotated[int, typer.Option(min=1)] = 20,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    device: Annotated[str, typer.Option()] = "cpu",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """ARGS-Diff's training and sampling steps against a plain implementation, and a plot."""
+    import torch
+
+    from napari_hsfusion.engine.device import describe_device, resolve_device
+    from napari_hsfusion.figures import save_png
+
+    from . import report
+    from .speed import (
+        GRADIENTS,
+        Case,
+        measure_chain,
+        measure_memory,
+        measure_step,
+        measure_training,
+        sweeps,
+        write,
+    )
+
+    torch.set_num_threads(threads)
+    place = resolve_device(device)
+    numbers = [[int(value) for value in text.split(",")] for text in (sides, bands, dims, widths)]
+    names = ("steps", "chains", "training", "memory")
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    document = {
+        "seed": seed,
+        "device": place.type,
+        "device_name": describe_device(place)["name"],
+        "repeats": repeats,
+        **found,
+    }
+    done = {}
+    for sweep, case in sweeps(Case(side), *numbers):
+        if case not in done:
+            done[case] = measure_step(case, repeats, seed, device)
+            ours, plain = (done[case]["per_step"][kind] for kind in ("ours", "plain"))
+            typer.echo(f"| {case} | {ours:.4f} s | {plain:.4f} s | {plain / ours:.2f} |")
+        found["steps"].append({"sweep": sweep, **done[case]})
+    small = Case(min(side, 64))
+    for steps in chains.split(","):
+        found["chains"].append(measure_chain(small, int(steps), seed, device))
+    for network in ("spatial", "spectral"):
+        found["training"].append(measure_training(network, small, training_steps, seed, device))
+    for base in numbers[-1][:2]:
+        for gradient in GRADIENTS:
+            case = Case(side, base=base, gradient=gradient)
+            found["memory"].append(measure_memory(case, seed, device, threads))
+    write(out, document)
+    save_png(report.figure(json.loads(out.read_text("utf-8"))), out.with_suffix(".png"))
+
+
+@app.command("report")
+def report_speed(
+    results: Annotated[Path, typer.Argument(help="JSON file of a speed benchmark.")] = Path(
+        "benchmarks/results/speed.json"
+    ),
+    text: Annotated[Path, typer.Option("--page", help="Page with places for the tables.")] = Path(
+        "docs/performance.md"
+    ),
+) -> None:
+    """Put the figures of a speed benchmark into the page about performance."""
+    from . import report
+
+    report.rewrite(text, json.loads(results.read_text("utf-8")))
 
 
 if __name__ == "__main__":

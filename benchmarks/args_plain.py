@@ -5,8 +5,6 @@ A x3 E of H x W x C written out, and every gradient is left to autograd. Nothing
 is used.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -121,8 +121,10 @@ def measure_step(case: Case, repeats: int, seed: int, device: str) -> dict[str, 
             a, e = a.clone().requires_grad_(), e.clone().requires_grad_()
             torch.autograd.grad(both.plain.pair.loss(a, e, 1.0), (a, e))
 
+    if case.base >= 64:  # takes so long that a first turn would not change it
+        repeats = 0
     taken = _turns(lambda kind: getattr(both, kind).step(_TIME, _NEXT), repeats, device)
-    terms = _turns(alone, repeats, device)
+    terms = _turns(alone, max(repeats, 1), device)
     return {
         **asdict(case),
         "parameters": both.parameters,
@@ -164,7 +166,7 @@ def measure_training(
     Raises
     ------
     RuntimeError
-        If the averaged weights differ by more than 1e-3 of what the training changed.
+        If the losses of any step differ by more than 1e-3.
     """
     import torch
 
@@ -186,13 +188,13 @@ def measure_training(
         if network == "spatial"
         else spectrum_sampler(image.cpu().flatten(1))
     )
-    results: dict[str, Mapping[str, torch.Tensor]] = {}
+    losses: dict[str, list[float | None]] = {}
 
     def train(kind: str) -> None:
         generator = torch.Generator().manual_seed(seed)
         if kind == "plain":
             arguments = (network, image, steps, batch, side, rate, generator)
-            results[kind] = args_plain.train(start, *arguments)[0]
+            losses[kind] = list(args_plain.train(start, *arguments)[1])
             return
         net.load_state_dict(start)
         run = train_noise_predictor(
@@ -206,18 +208,13 @@ def measure_training(
             dtype=image.dtype,
             cancel=CancelToken(),
         )
-        try:
-            while True:
-                next(run)
-        except StopIteration as stop:
-            results[kind] = stop.value.state_dict()
+        losses[kind] = [step.loss for step in run]
 
     taken = _turns(train, 3, device)
-    ours, plain = (torch.cat([w.flatten() for w in results[kind].values()]) for kind in KINDS)
-    first = torch.cat([w.flatten() for w in start.values()])
-    difference = float((ours - plain).norm() / (plain - first).norm())
+    pairs = [(m, t) for m, t in zip(*losses.values(), strict=True) if m is not None and t]
+    difference = max(abs(m - t) / t for m, t in pairs)
     if not difference <= AGREEMENT:
-        raise RuntimeError(f"{network}: the trained weights differ: {difference:g}")
+        raise RuntimeError(f"{network}: the losses of the two implementations differ: {difference}")
     per_step = {kind: value / steps for kind, value in taken["per_step"].items()}
     row = {"network": network, **asdict(case), "batch": batch, "steps": steps, **taken}
     return {**row, "per_step": per_step, "difference": difference}
@@ -344,7 +341,7 @@ def _problem(case: Case, seed: int, device: torch.device, dtype: torch.dtype) ->
 
 
 def _turns(run: Callable[[str], object], repeats: int, device: str) -> dict[str, Any]:
-    """Run both kinds in turns, after one turn that does not count."""
+    """Run both kinds in turns, after one turn that does not count; once with no repeats."""
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     cpu: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for turn in range(repeats + 1):
@@ -352,7 +349,7 @@ def _turns(run: Callable[[str], object], repeats: int, device: str) -> dict[str,
             begun = _clocks(device)
             run(kind)
             ended = _clocks(device)
-            if turn:
+            if turn or not repeats:
                 seconds[kind].append(round(ended[0] - begun[0], 6))
                 cpu[kind].append(round(ended[1] - begun[1], 6))
     chosen = cpu if _on_cpu(device) else seconds

@@ -125,8 +125,8 @@ def train(
     """
     network.train()
     device = team.device
-    optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, fused=device.type == "cuda")
-    averaged = _warm_average(network, recipe.average)
+    optimiser = torch.optim.Adam(network.parameters(), lr=recipe.rate, fused=True)
+    averaged = _WarmAverage(network, recipe.average)
     scaler = GradScaler(device.type, enabled=recipe.precision == "float16")
     progress = Progress() if progress is None else progress
     state = TrainingState(network, averaged, optimiser, scaler, generator, progress)
@@ -318,16 +318,27 @@ class _Keeper:
         return self._state.progress.step, self._state.progress.validated
 
 
-Tensors = tuple[Tensor, ...] | list[Tensor]
+class _WarmAverage(AveragedModel):
+    """Moving average whose memory grows with the steps taken, up to `decay`.
 
+    Counted on the host and in one call for all weights: a step waits for no GPU.
+    """
 
-def _warm_average(network: nn.Module, decay: float) -> AveragedModel:
-    """Moving average whose memory grows with the steps taken, up to `decay`."""
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        super().__init__(network)
+        self._decay = decay
+        self._average = [p.detach() for p in self.module.parameters()]
+        self._current = [p.detach() for p in network.parameters()]
 
-    def update(averaged: Tensors, current: Tensors, _: Tensor | int) -> None:
-        # counted on the host: the count that comes along is on the device, to read it would wait
-        n = float(model.n_averaged)
-        torch._foreach_lerp_(averaged, current, 1.0 - min(decay, (1.0 + n) / (10.0 + n)))
-
-    model = AveragedModel(network, multi_avg_fn=update)
-    return model
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take the weights of a step in; the first are taken as they are."""
+        n = int(self.n_averaged)
+        if n == 0:
+            torch._foreach_copy_(self._average, self._current)
+        else:
+            weight = 1.0 - min(self._decay, (1.0 + n) / (10.0 + n))
+            torch._foreach_lerp_(self._average, self._current, weight)
+        for mine, theirs in zip(self.module.buffers(), model.buffers(), strict=True):
+            mine.copy_(theirs)
+        self.n_averaged += 1

@@ -31,7 +31,7 @@ def spatial_work(params: ArgsDiffParams, pixels: float) -> float:
     """Multiply-adds of one forward pass of the spatial network over `pixels` pixels.
 
     Counted layer by layer: a convolution does all its weights once a pixel of its
-    own resolution. The time embedding is left out.
+    own resolution. The time embedding is left out, and what the CPU saves at upsamplings.
     """
     shape = (params.dimensions, params.spatial_base, params.spatial_levels, params.spatial_blocks)
     return pixels * _work_per_pixel(*shape)
