@@ -167,6 +167,30 @@ def test_same_seed_same_bytes(method: str, pair_files: Path) -> None:
     assert written[0] == written[1]
 
 
+def test_samples_write_the_deviation(pair_files: Path) -> None:
+    """The cube, its deviation and the map, each a file; all three or a clear refusal."""
+    out, deviation, image = (pair_files / f"{n}.tif" for n in ("fused", "deviation", "map"))
+    fuse = ["fuse", *images(pair_files), "-o", out, *QUICK]
+    files = ["--deviation", deviation, "--deviation-map", image]
+    text = ok(*fuse, "--samples", 4, *files)
+    alone = api.fuse(*images(pair_files), method="subspace", d=4, samples=4, device="cpu")
+    np.testing.assert_array_equal(api.open_cube(out), alone)
+    np.testing.assert_array_equal(api.open_cube(deviation), alone.deviation)
+    np.testing.assert_array_equal(api.open_cube(image)[0], alone.relative_deviation)
+    share = float(np.sqrt(np.mean(alone.relative_deviation.values.astype(float) ** 2)))
+    assert f"{deviation}: deviation cube of 4 samples, {share:.2%} of the signal" in text
+    said = json.loads(ok(*fuse, "--samples", 4, *files, "--json"))
+    assert said["deviation_cube"] == str(deviation)
+    assert said["record"]["samples"] == 4
+    assert "expected --samples N with --deviation" in refused(*fuse, "--samples", 4)
+    assert "--samples 0 and" in refused(*fuse, *files)
+    assert "expected 0, or 2 and more" in refused(*fuse, "--samples", 1, *files)
+    text = refused(*fuse, "--samples", 4, "--deviation", out)
+    assert "is an output as well" in text
+    bicubic = ["fuse", *images(pair_files), "-o", out, "--method", "bicubic"]
+    assert "no uncertainty to sample" in refused(*bicubic, "--samples", 4, *files)
+
+
 def test_paper_preset_states_its_cost(pair_files: Path) -> None:
     small = ["T=2", "d=3", "spatial_steps=1", "spectral_steps=1", "spatial_batch=1"]
     chosen = [a for text in small for a in ("--set", text)]

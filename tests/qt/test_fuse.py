@@ -111,6 +111,38 @@ def test_a_run_ends_as_the_interface_alone_would(
     assert not widget.cancel_button.enabled
 
 
+def test_samples_add_the_deviation_and_its_map(
+    viewer: Any, qtbot: Any, pair: api.SimulatedPair
+) -> None:
+    """Two more layers, hidden, over the result; none for a method that has no samples."""
+    add_pair(viewer, pair)
+    widget = dock(viewer)
+    widget.method.value = "subspace"
+    widget.samples.value = 1
+    assert "expected 0, or 2 and more" in widget.summary.text()
+    widget.samples.value = 4
+    assert "ratio 4" in widget.summary.text()
+    widget.run()
+    until_over(qtbot, widget)
+    alone = api.fuse(pair.lr_hsi, pair.hr_msi, method="subspace", samples=4)
+    result, image, bands = viewer.layers[-3:]
+    assert [layer.name for layer in (result, image, bands)] == [
+        "LR fused (subspace)",
+        "LR fused (subspace) (relative deviation)",
+        "LR fused (subspace) (deviation)",
+    ]
+    assert not image.visible
+    assert not bands.visible
+    np.testing.assert_array_equal(layer_cube(bands).values, alone.deviation)
+    np.testing.assert_array_equal(image.data, alone.relative_deviation)
+    assert tuple(image.scale) == tuple(bands.scale[1:]) == tuple(result.scale[1:])
+    assert tuple(image.translate) == tuple(result.translate[1:])
+    assert "samples=4" in widget.copy_script()
+    widget.method.value = "bicubic"
+    assert not widget.samples.enabled
+    assert widget.keywords()["samples"] == 0
+
+
 @pytest.mark.slow
 def test_layers_sharpen_while_it_runs(viewer: Any, qtbot: Any, pair: api.SimulatedPair) -> None:
     """The start is the LR-HSI in blocks; what comes later is nearer to the end."""
