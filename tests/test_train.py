@@ -317,6 +317,7 @@ def test_bad_options(folders: Path) -> None:
         ({"psf": "spot"}, Exception, "unknown psf 'spot'"),
         ({"scale": 0}, ParameterError, "scale"),
         ({"scale": 3}, ParameterError, "patch: expected a multiple of the ratio 3, got 16"),
+        ({"scale": 20, "params": {"patch": 20, "validation_side": 16}}, ParameterError, "ratio 20"),
         ({"params": {"patch": 64}}, ParameterError, "64 x 64.*got 32 x 40"),
         ({"params": {"speed": 1}}, ParameterError, "unknown parameter 'speed'"),
         ({"design": {"depth": 1}}, ParameterError, "unknown option 'depth'; known: width"),

@@ -100,14 +100,18 @@ class TrainingParams(Params):
     )
 
     def check_ratio(self, ratio: int) -> None:
-        """Make sure that the crops fit a ratio of the resolutions.
+        """Make sure that crops and validation fit a ratio of the resolutions.
 
         Raises
         ------
         ParameterError
-            If their side is no multiple of it.
+            If the side of the crops is no multiple of it, or that of the validation smaller.
         """
         if self.patch % ratio:
             raise ParameterError(
                 f"patch: expected a multiple of the ratio {ratio}, got {self.patch}"
+            )
+        if self.validation_side is not None and self.validation_side < ratio:
+            raise ParameterError(
+                f"validation_side: expected at least the ratio {ratio}, got {self.validation_side}"
             )
