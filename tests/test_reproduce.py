@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from click.testing import Result
 from small_pairs import scene
@@ -34,6 +35,7 @@ from napari_hsfusion.errors import (
     TrainingError,
     WriteError,
 )
+from napari_hsfusion.params import ArgsDiffParams
 
 NAME = "emr-diff-ablation"
 NM = np.linspace(450.0, 650.0, 5)
@@ -245,8 +247,6 @@ def test_a_table_that_tells_designs_apart(made: Made) -> None:
 
 def test_scores_are_those_of_the_weights(folders: Path) -> None:
     """The figures are those of evaluating what the saved network gives for each scene."""
-    import torch
-
     from napari_hsfusion._training.scenes import open_scenes
     from napari_hsfusion._training.sensors import Sensors
     from napari_hsfusion._training.trial import Trial
@@ -386,8 +386,23 @@ def test_bad_options(folders: Path) -> None:
         with pytest.raises(kind, match=words):
             reproduce(folders, **{**SMALL, **change})
         assert not (folders / "out").exists(), change
-    with pytest.raises(ParameterError, match="expected one of emr-diff-ablation, got 'table-9'"):
+    with pytest.raises(
+        ParameterError,
+        match=r"expected one of emr-diff-ablation, args-diff-argm, .*, got 'table-9'",
+    ):
         api.reproduce("table-9", folders / "train", folders / "val", folders / "out", **SMALL)
+    for option, words in (
+        ({"size": 64}, "size has no effect with emr-diff-ablation: .*validation_side"),
+        ({"snr": 35}, "snr has no effect .*training parameter"),
+        ({"networks": "kept"}, "networks has no effect"),
+        ({"params": ArgsDiffParams()}, "expected TrainingParams, got ArgsDiffParams"),
+    ):
+        with pytest.raises(ParameterError, match=words):
+            reproduce(folders, **{**SMALL, **option})
+    for missing in (None, []):
+        with pytest.raises(ParameterError, match="val: emr-diff-ablation expected scenes"):
+            api.reproduce(NAME, folders / "train", missing, folders / "out", **SMALL)
+    assert not (folders / "out").exists()
     with pytest.raises(WriteError):
         reproduce(folders, "train/notes.txt", **SMALL)
     with pytest.raises(PairError, match="expected 5 columns"):
@@ -400,21 +415,85 @@ def test_bad_options(folders: Path) -> None:
         )
 
 
-def test_a_training_that_fails_names_its_design(
-    folders: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (TrainingError("training diverged at step 1"), "training diverged at step 1"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), "the memory does not suffice"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            "the memory does not suffice",
+        ),
+    ],
+)
+def test_a_design_that_fails_is_a_row(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, words: str
 ) -> None:
-    """What was done before it is kept, and resuming goes on with it."""
+    """It says why; the others are as without it, and resuming does not try it again."""
+    real = study.training_events
+    tried: list[Any] = []
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        tried.append(options["design"])
+        if options["design"].get("noise") == "plain":
+            raise failure
+        return (yield from real(*arguments, **options))
+
+    monkeypatch.setattr(study, "training_events", failing)
+    events: list[Any] = []
+    done = reproduce(folders, progress=events.append, **SMALL)
+    assert len(tried) == 2
+    scored = [e for e in events if isinstance(e, Scored)]
+    assert [(e.name, e.failed) for e in scored] == [("full", None), ("noise-plain", words)]
+    designs = record_in(folders / "out")["designs"]
+    assert designs["noise-plain"]["failed"] == words
+    assert set(designs["noise-plain"]["figures"]["hsfusion"].values()) == {None}
+    assert figures(done.record)["full"] == figures(record_in(folders / "all"))["full"]
+    text = done.tables["noise"].read_text(encoding="utf-8")
+    assert "| plain (failed) | – |" in text
+    assert f"**Design noise-plain failed: {words}.**" in text
+    assert "2 steps a design, 2 steps in " in text
+    plain, full, _ = rows(folders / "out" / "noise.csv")
+    assert (plain["failed"], plain["hsfusion psnr"], plain["steps"]) == (words, "", "")
+    assert (full["failed"], full["steps"]) == ("", "2")
+    assert (folders / "out" / "noise.png").read_bytes().startswith(b"\x89PNG")
+    again = reproduce(folders, resume=True, **SMALL)
+    assert len(tried) == 2
+    assert again.record["designs"] == designs
+
+
+def test_a_bug_is_no_failed_design(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no diverging or too large training raises ends the study; what is done is kept."""
     real = study.training_events
 
     def failing(*arguments: Any, **options: Any) -> Any:
         if options["design"].get("noise") == "plain":
-            raise TrainingError("training diverged at step 1")
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
         return (yield from real(*arguments, **options))
 
     monkeypatch.setattr(study, "training_events", failing)
-    with pytest.raises(TrainingError, match="design noise-plain: training diverged at step 1"):
+    with pytest.raises(RuntimeError, match="shapes"):
         reproduce(folders, **SMALL)
     assert set(record_in(folders / "out")["designs"]) == {"full"}
+
+
+def test_a_cube_that_is_not_finite_is_a_failed_design(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = study.restored
+
+    def broken(*arguments: Any) -> Any:
+        cube = real(*arguments)
+        cube[0, :2, 0] = float("nan")
+        return cube
+
+    monkeypatch.setattr(study, "restored", broken)
+    done = reproduce(folders, **SMALL)
+    size = 5 * 16 * 16
+    for row in done.record["designs"].values():
+        assert row["failed"] == f"diverged: 2 of {size} values of the result are not finite"
+    text = done.tables["noise"].read_text(encoding="utf-8")
+    assert "Budget: 2 steps a design, – steps in – minutes" in text
 
 
 def test_budgets_are_read() -> None:
@@ -442,7 +521,7 @@ def test_the_command(folders: Path) -> None:
     assert "note: notes.txt was skipped: " in done.stderr
     assert "design 1 of 2, full: PSNR (dB) " in done.stderr
     assert "about " in done.stderr
-    assert "noise, 2 steps a design; convention: emr-diff" in done.stdout
+    assert "noise, 2 steps a training; convention: emr-diff" in done.stdout
     assert str(out / "noise.md") in done.stdout
     again = call(*arguments)
     assert again.exit_code == 2

@@ -10,23 +10,38 @@ from typing import TYPE_CHECKING, Any
 
 from .._numbers import checked_seed, whole_number
 from ..errors import ParameterError
+from ..params import ArgsDiffParams
 from ..params.training import TrainingParams
+from .args_designs import EXPERIMENTS as ARGS_EXPERIMENTS
+from .options import (
+    FOR_ARGS,
+    FOR_EMR,
+    Budget,
+    args_values,
+    left_out,
+    refuse,
+    shared_design,
+    signal_to_noise,
+    table_names,
+    training_values,
+)
 
 if TYPE_CHECKING:
     from ..engine.events import CancelToken, Started, Step
 
-EXPERIMENTS = ("emr-diff-ablation",)
+ABLATION = "emr-diff-ablation"
+
+EXPERIMENTS = (ABLATION, *ARGS_EXPERIMENTS)
 """What can be reproduced."""
 
-UNITS = ("minutes", "steps")
-"""What a budget is counted in."""
-
-_OWN = ("steps", "minutes", "validate_every", "patience")
+DEFAULT_SRF = "gaussian:480/70,560/60,660/60,835/120"
+"""Blue, green, red and near infrared, centre/width in nm, where ARGS-Diff is given none: its
+authors simulate four such bands for Pavia."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A design was trained and scored.
+    """A design was run and scored.
 
     Attributes
     ----------
@@ -38,6 +53,8 @@ class Scored:
         has no value.
     earlier : bool
         Whether it was done by an earlier run, which this one goes on from.
+    failed : str or None
+        Why it came to nothing, if it did; it has no figures then.
     """
 
     name: str
@@ -45,6 +62,7 @@ class Scored:
     total: int
     figures: Mapping[str, Mapping[str, float | None]]
     earlier: bool = False
+    failed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,50 +88,6 @@ if TYPE_CHECKING:
     ReproduceEvent = Started | Step | Scored | Reproduced
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What every design is trained for.
-
-    Attributes
-    ----------
-    unit : {"minutes", "steps"}
-    amount : float
-    """
-
-    unit: str
-    amount: float
-
-    @classmethod
-    def of(cls, given: Any) -> Budget:
-        """Budget from its text, as ``minutes=10``, or from a mapping.
-
-        Raises
-        ------
-        ParameterError
-            If it is no amount of one unit.
-        """
-        if isinstance(given, Budget):
-            return given
-        if isinstance(given, str):
-            name, sign, value = given.partition("=")
-            given = {name.strip(): value.strip()} if sign else {}
-        if isinstance(given, Mapping) and len(given) == 1:
-            unit, amount = next(iter(given.items()))
-            if unit in UNITS:
-                made = getattr(TrainingParams.from_settings({unit: amount}), unit)
-                if made is not None:
-                    return cls(unit, made)
-        raise ParameterError("budget: expected minutes=NUMBER or steps=NUMBER, a design")
-
-    def __str__(self) -> str:
-        return f"{self.amount:g} {self.unit}"
-
-    def settings(self) -> dict[str, Any]:
-        """Training parameters of this budget."""
-        most = next(s.high for s in TrainingParams.describe() if s.name == "steps")
-        return {"steps": int(most or 0), "minutes": None, self.unit: self.amount}
-
-
 def iter_reproduce(
     experiment: str,
     data: Any,
@@ -122,16 +96,19 @@ def iter_reproduce(
     *,
     budget: Any,
     tables: Iterable[str] | str | None = None,
-    scale: int = 8,
-    psf: Any = "gauss3-bicubic",
+    scale: int | None = None,
+    psf: Any = None,
     srf: Any = None,
-    start: str = "bicubic",
+    start: str | None = None,
+    size: int | None = None,
+    snr: Any = None,
+    networks: str | os.PathLike[str] | None = None,
     seed: int = 0,
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
     design: Mapping[str, Any] | None = None,
-    params: TrainingParams | Mapping[str, Any] | None = None,
+    params: TrainingParams | ArgsDiffParams | Mapping[str, Any] | None = None,
     cancel: CancelToken | None = None,
     **settings: Any,
 ) -> Generator[ReproduceEvent, None, Reproduced]:
@@ -141,10 +118,10 @@ def iter_reproduce(
     ----------
     experiment, data, val, out, budget, tables, scale, psf, srf, start, seed, device
         As :func:`reproduce` takes them.
-    resume, overwrite, design, params, cancel
+    size, snr, networks, resume, overwrite, design, params, cancel
         As :func:`reproduce` takes them.
     **settings
-        Training parameters by name.
+        Training parameters, or parameters of ARGS-Diff, by name.
 
     Returns
     -------
@@ -160,29 +137,69 @@ def iter_reproduce(
         As :func:`reproduce` raises them.
     """
     from ..engine.events import CancelToken
-    from .study import Study, study_events
 
     if experiment not in EXPERIMENTS:
         raise ParameterError(
             f"experiment: expected one of {', '.join(EXPERIMENTS)}, got {experiment!r}"
         )
     allowed = Budget.of(budget)
-    study = Study(
+    token = cancel if cancel is not None else CancelToken()
+    again = {"resume": resume, "overwrite": overwrite}
+    folder, named, seed = Path(out).expanduser(), table_names(tables), checked_seed(seed)
+    if experiment == ABLATION:
+        from .study import Study, study_events
+
+        refuse(experiment, FOR_ARGS, size=size, snr=snr, networks=networks)
+        if left_out(val):
+            raise ParameterError(f"val: {experiment} expected scenes to score on, got none")
+        study = Study(
+            data=data,
+            val=val,
+            folder=folder,
+            budget=allowed,
+            tables=named,
+            scale=whole_number(8 if scale is None else scale, "scale", 1),
+            psf="gauss3-bicubic" if psf is None else psf,
+            srf=srf,
+            seed=seed,
+            device=device,
+            design={"start": "bicubic" if start is None else start, **shared_design(design)},
+            values=training_values(params, settings, allowed),
+            cancel=token,
+        )
+        return (yield from study_events(study, **again))
+    from ..sensors.psf import parse_psf
+    from .args_scenes import LEAST_SIDE, Observing
+    from .args_study import ArgsStudy, args_events
+
+    refuse(experiment, FOR_EMR, val=val, start=start, design=design)
+    if networks is not None and experiment == "args-diff-resources":
+        raise ParameterError(
+            f"networks has no effect with {experiment}: every training is measured anew"
+        )
+    values, changed = args_values(params, settings)
+    asked = ArgsStudy(
+        experiment=experiment,
         data=data,
-        val=val,
-        folder=Path(out).expanduser(),
+        folder=folder,
         budget=allowed,
-        tables=_names(tables),
-        scale=whole_number(scale, "scale", 1),
-        psf=psf,
-        srf=srf,
-        seed=checked_seed(seed),
+        tables=named,
+        observing=Observing(
+            size=whole_number(256 if size is None else size, "size", LEAST_SIDE),
+            scale=whole_number(4 if scale is None else scale, "scale", 2),
+            psf=parse_psf("bicubic" if psf is None else psf),
+            srf=DEFAULT_SRF if srf is None else srf,
+            snr=signal_to_noise(snr),
+            seed=seed,
+        ),
+        seed=seed,
         device=device,
-        design={"start": start, **_design(design)},
-        values=_values(params, settings, allowed),
-        cancel=cancel if cancel is not None else CancelToken(),
+        networks=None if networks is None else Path(networks).expanduser(),
+        params=values,
+        changed=changed,
+        cancel=token,
     )
-    return (yield from study_events(study, resume=resume, overwrite=overwrite))
+    return (yield from args_events(asked, **again))
 
 
 def reproduce(
@@ -194,31 +211,49 @@ def reproduce(
     progress: Callable[[ReproduceEvent], object] | None = None,
     **options: Any,
 ) -> Reproduced:
-    """Reproduce an experiment of a paper: train every variant, score it, lay out the tables.
+    """Reproduce an experiment of a paper: run every variant, score it, lay out the tables.
 
-    Every distinct design is trained once, from the same seed and for the same budget, and
-    scored on the validation scenes in the conventions ``emr-diff`` and ``hsfusion``, as the
-    network gives it: no agreement with the pair is enforced afterwards.
+    ``emr-diff-ablation`` trains every distinct design once, from the same seed and for the
+    same budget, and scores it on the validation scenes in the conventions ``emr-diff`` and
+    ``hsfusion``, as the network gives it: no agreement with the pair is enforced afterwards.
+
+    The experiments of ARGS-Diff need no training set: every scene is cropped, observed as a
+    pair and fused with the published method, whose networks are trained on the pair once a
+    number of dimensions; scores are in the conventions ``args-diff`` and ``hsfusion``.
+
+    A design that diverges, or does not fit in memory, is a row that says so; the others go
+    on.
 
     Parameters
     ----------
     experiment : str
-        ``emr-diff-ablation``: the ablation tables of EMR-Diff.
+        ``emr-diff-ablation``: the ablation tables of EMR-Diff. ``args-diff-argm``,
+        ``args-diff-curves``, ``args-diff-rho``, ``args-diff-resources``: of ARGS-Diff,
+        the residual module (Table 4), d and T (Figure 5), the guidance steps (Table 5),
+        and parameters, memory and time (Table 6).
     data, val : path, xarray.DataArray, or iterable of them
         Scenes to train on and to score on, as :func:`~napari_hsfusion.api.train` takes
-        them.
+        them; for ARGS-Diff references, and None.
     out : path
         Folder for ``record.json``; each table as ``NAME.csv``, ``NAME.md`` and
-        ``NAME.png``; and the weights of every design, in ``weights/``.
+        ``NAME.png``; and the weights of every design, in ``weights/`` or ``networks/``.
     progress : callable, optional
         Called with every event.
     **options
-        ``budget`` of each design, ``minutes=…`` or ``steps=…``; ``tables``, some of
-        ``residual``, ``noise``, ``steps``, ``network``, ``pseudo``; ``scale``, ``psf``,
-        ``srf``, ``seed``, ``device`` as for training; ``start``, ``bicubic`` as published
-        or ``subspace``; ``design``, options that all designs share (``width``,
-        ``kappa``); ``resume``, ``overwrite``; ``params`` and single training parameters
-        of :class:`~napari_hsfusion.params.training.TrainingParams`; ``cancel``, a token.
+        ``budget`` of each design, ``minutes=…`` or ``steps=…``, for ARGS-Diff of each
+        pair of networks (steps of the spatial one, the other's in the published
+        proportion); ``tables``, some of the experiment's; ``scale``, ``psf``, ``srf``,
+        ``seed``, ``device``; ``resume``, ``overwrite``; ``params`` and single parameters;
+        ``cancel``, a token.
+
+        For EMR-Diff alone: ``start``, ``bicubic`` as published or ``subspace``;
+        ``design``, options that all designs share (``width``, ``kappa``); parameters are
+        those of :class:`~napari_hsfusion.params.training.TrainingParams`.
+
+        For ARGS-Diff alone: ``size``, side of the central crop at most (256); ``snr`` of
+        both images, dB (35; ``none`` adds no noise); ``networks``, a folder to keep
+        networks in and take them from, shared by experiments; parameters are those of
+        :class:`~napari_hsfusion.params.ArgsDiffParams`.
 
     Returns
     -------
@@ -227,10 +262,10 @@ def reproduce(
     Raises
     ------
     ParameterError
-        If an option is unknown or out of range, no scene can be used, or the folder has
-        another reproduction.
-    TrainingError
-        If a training diverges, naming the design.
+        If an option is unknown, out of range or without effect in this experiment, no
+        scene can be used, or the folder has another reproduction.
+    WeightsError
+        If the folder of networks has some for another budget or other settings.
     WriteError
         If a file cannot be written.
     Cancelled
@@ -247,36 +282,3 @@ def reproduce(
         return done
     finally:
         events.close()
-
-
-def _names(tables: Iterable[str] | str | None) -> tuple[str, ...] | None:
-    if tables is None:
-        return None
-    listed = tables.split(",") if isinstance(tables, str) else tables
-    return tuple(str(name).strip() for name in listed)
-
-
-def _design(design: Mapping[str, Any] | None) -> dict[str, Any]:
-    given = dict(design or {})
-    if "start" in given:
-        raise ParameterError("design: start has an option of its own; leave it out")
-    return given
-
-
-def _values(
-    params: TrainingParams | Mapping[str, Any] | None, settings: Mapping[str, Any], budget: Budget
-) -> TrainingParams:
-    changes = dict(settings)
-    base: TrainingParams | None = None
-    if isinstance(params, TrainingParams):
-        base = params
-    else:
-        changes = {**(params or {}), **changes}
-    for name in _OWN:
-        if name in changes:
-            raise ParameterError(
-                f"{name} has no effect here: every design is trained for the whole budget, then "
-                "scored"
-            )
-    fixed = {"validate_every": 0, "patience": None, **budget.settings()}
-    return TrainingParams.from_settings({**changes, **fixed}, base=base)

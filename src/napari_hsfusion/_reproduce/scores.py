@@ -1,4 +1,4 @@
-"""Scores of a trained design on validation scenes, in two named conventions."""
+"""Scores of what a design gives, in two named conventions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,9 +15,10 @@ from ..engine.emr.model import EmrModel
 from ..engine.events import CancelToken
 from ..metrics.conventions import iter_scores
 from .designs import METRICS
+from .failures import check_finite
 
 CONVENTIONS = ("emr-diff", "hsfusion")
-"""In which everything is scored; the first is the paper's."""
+"""In which EMR-Diff is scored; the first is the paper's."""
 
 _TILE = 256
 
@@ -66,12 +68,43 @@ def score(case: Case, cube: Tensor, ratio: int, cancel: CancelToken) -> Figures:
     cancel : CancelToken
         Looked at after every metric.
     """
-    truth = case.batch.clean[0].float().numpy()
-    guess = cube.numpy().clip(min(0.0, float(truth.min())), truth.max())
+    return score_arrays(case.batch.clean[0].float().numpy(), cube.numpy(), ratio, cancel)
+
+
+def score_arrays(
+    truth: np.ndarray,
+    guess: np.ndarray,
+    ratio: int,
+    cancel: CancelToken,
+    conventions: Sequence[str] = CONVENTIONS,
+    known: np.ndarray | None = None,
+) -> Figures:
+    """Figures of an estimate in some conventions; see :func:`score`.
+
+    Parameters
+    ----------
+    truth, guess : ndarray, shape (C, H, W)
+    ratio : int
+    cancel : CancelToken
+        Looked at after every metric.
+    conventions : sequence of str
+    known : ndarray of bool, shape (H, W), optional
+        False where a pixel is to be left out.
+
+    Raises
+    ------
+    FailedRun
+        If a value to be scored is not finite.
+    """
+    everywhere = known is None or bool(known.all())
+    mask = None if everywhere or known is None else ~known
+    check_finite(guess if mask is None else guess[:, ~mask])
+    low, high = min(0.0, float(np.nanmin(truth))), float(np.nanmax(truth))
+    guess = guess.clip(low, high)
     out: Figures = {}
-    for convention in CONVENTIONS:
+    for convention in conventions:
         values: dict[str, float] = {}
-        for found in iter_scores(truth, guess, ratio, convention):
+        for found in iter_scores(truth, guess, ratio, convention, mask):
             cancel.check()
             values.update(found.values)
             if values.keys() >= set(METRICS):
@@ -83,7 +116,7 @@ def score(case: Case, cube: Tensor, ratio: int, cancel: CancelToken) -> Figures:
 def mean(figures: Sequence[Figures]) -> Figures:
     """Mean over scenes; None where a scene has no value."""
     out: Figures = {}
-    for convention in CONVENTIONS:
+    for convention in figures[0]:
         out[convention] = {}
         for key in METRICS:
             values = [f[convention][key] for f in figures]
@@ -93,11 +126,16 @@ def mean(figures: Sequence[Figures]) -> Figures:
     return out
 
 
-def columns() -> Iterator[tuple[str, str, str, str]]:
+def no_figures(conventions: Sequence[str] = CONVENTIONS) -> Figures:
+    """Figures of a run that came to nothing."""
+    return {convention: dict.fromkeys(METRICS) for convention in conventions}
+
+
+def columns(conventions: Sequence[str] = CONVENTIONS) -> Iterator[tuple[str, str, str, str]]:
     """Convention, metric, label with the unit, and number format of every column."""
     from ..metrics import metric_infos
 
-    for convention in CONVENTIONS:
+    for convention in conventions:
         infos = metric_infos(convention)
         for key in METRICS:
             info = infos[key]
@@ -111,19 +149,21 @@ def as_text(value: float | None, form: str) -> str:
 
 
 def to_numbers(figures: Mapping[str, Any]) -> Figures:
-    """Figures as a record has them.
+    """Figures as a record has them, in whatever conventions.
 
     Raises
     ------
     KeyError, TypeError, ValueError
         If it has others.
     """
+    if not figures:
+        raise ValueError("a design has no figures")
     return {
         convention: {
             key: None if figures[convention][key] is None else float(figures[convention][key])
             for key in METRICS
         }
-        for convention in CONVENTIONS
+        for convention in figures
     }
 
 

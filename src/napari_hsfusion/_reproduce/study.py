@@ -20,13 +20,15 @@ from ..engine.emr.weights import METHOD, load_weights
 from ..engine.events import CancelToken, Started, Step
 from ..engine.methods.base import versions
 from ..engine.training_state import read_progress
-from ..errors import ParameterError, TrainingError
+from ..errors import ParameterError
 from ..params.training import TrainingParams
 from ..sensors.psf import parse_psf
 from . import record as records
 from .designs import SHARED, TABLES, Table, Variant, tables_for, variants_of
-from .interface import Budget, Reproduced, Scored
-from .scores import mean, restored, score, to_numbers
+from .failures import FailedRun, noting_failures
+from .interface import Reproduced, Scored
+from .options import Budget
+from .scores import mean, no_figures, restored, score, to_numbers
 from .tables import remove_tables, write_table
 
 if TYPE_CHECKING:
@@ -201,7 +203,12 @@ class _Work:
         for index, variant in enumerate(order, start=1):
             earlier = variant.name in designs
             if not earlier:
-                designs[variant.name] = yield from self._done(variant, index - 1, fresh)
+                try:
+                    with noting_failures():
+                        done = yield from self._done(variant, index - 1, fresh)
+                except FailedRun as failure:
+                    done = self._failed(variant, str(failure))
+                designs[variant.name] = done
                 records.write(folder, document)
             self._files(variant).state.unlink(missing_ok=True)
             done = designs[variant.name]
@@ -210,7 +217,7 @@ class _Work:
                 if table.name not in written and all(name in designs for name in names):
                     written[table.name] = write_table(folder, table, names, document)
             figures = to_numbers(done["figures"])
-            yield Scored(variant.name, index, len(order), figures, earlier)
+            yield Scored(variant.name, index, len(order), figures, earlier, done.get("failed"))
         ordered = {table.name: written[table.name] for table in self.tables}
         result = Reproduced(folder, ordered, document)
         yield result
@@ -247,6 +254,19 @@ class _Work:
             "versions": header["versions"],
         }
 
+    def _failed(self, variant: Variant, reason: str) -> dict[str, Any]:
+        """What the record has of a design whose training came to nothing."""
+        unknown = dict.fromkeys(("parameters", "steps", "hours", "loss"))
+        return {
+            "config": variant.config.to_record(),
+            "failed": reason,
+            **unknown,
+            "figures": no_figures(),
+            "scenes": {},
+            "hardware": describe_device(self.device),
+            "versions": versions(),
+        }
+
     def _trained(
         self, variant: Variant, before: int, fresh: bool
     ) -> Generator[Step, None, dict[str, Any]]:
@@ -279,8 +299,6 @@ class _Work:
         except StopIteration as stop:
             header: dict[str, Any] = dict(stop.value.record)
             return header
-        except TrainingError as error:
-            raise TrainingError(f"design {variant.name}: {error}") from error
         finally:
             events.close()
 

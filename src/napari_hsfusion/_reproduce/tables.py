@@ -24,9 +24,9 @@ _LEAST_GAIN = 1.0  # dB, from where on a table is taken to tell designs apart
 _ENDINGS = (".csv", ".md", ".png")
 
 
-def remove_tables(folder: Path) -> None:
+def remove_tables(folder: Path, names: Sequence[str] = TABLES) -> None:
     """Remove the tables of an earlier study, which a new one's would lie among."""
-    for name in TABLES:
+    for name in names:
         for ending in _ENDINGS:
             (folder / f"{name}{ending}").unlink(missing_ok=True)
 
@@ -66,14 +66,15 @@ def csv_text(table: Table, names: Sequence[str], record: Mapping[str, Any]) -> s
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     heads = [table.heading, "design", "parameters", "steps", "hours", *keys]
-    writer.writerow([*heads, *(f"published {key}" for key in METRICS)])
+    writer.writerow([*heads, *(f"published {key}" for key in METRICS), "failed"])
     for row, name in zip(table.rows, names, strict=True):
         done = record["designs"][name]
-        cells = [row.label, name, done["parameters"], done["steps"], f"{done['hours']:.6g}"]
-        cells += [_cell(v) for v in _values(done["figures"])]
-        writer.writerow([*cells, *(row.published or [""] * len(METRICS))])
-    cells = [_START, "", "", "", "", *(_cell(v) for v in _values(record["start"]))]
-    writer.writerow([*cells, *[""] * len(METRICS)])
+        cells = [row.label, name, done["parameters"], done["steps"], cell(done["hours"], ".6g")]
+        cells += [cell(v) for v in _values(done["figures"])]
+        cells += row.published or [""] * len(METRICS)
+        writer.writerow([*cells, done.get("failed", "")])
+    cells = [_START, "", "", "", "", *(cell(v) for v in _values(record["start"]))]
+    writer.writerow([*cells, *[""] * (len(METRICS) + 1)])
     return buffer.getvalue()
 
 
@@ -83,29 +84,32 @@ def markdown_text(table: Table, names: Sequence[str], record: Mapping[str, Any])
     heads = [table.heading]
     heads += [f"{convention}: {label}" for convention, _, label, _ in shown]
     heads += [f"*published: {label}*" for label in _PUBLISHED]
-    lines = [f"# {table.title}", "", _line(heads), _line(["---"] + ["---:"] * (len(heads) - 1))]
+    lines = [f"# {table.title}", "", line(heads), line(["---"] + ["---:"] * (len(heads) - 1))]
     for row, name in zip(table.rows, names, strict=True):
-        lines.append(_line([row.label, *_texts(record["designs"][name]["figures"], row.published)]))
-    lines.append(_line([f"({_START})", *_texts(record["start"], None)]))
-    lines += ["", *notes([record["designs"][name] for name in names], record)]
+        done = record["designs"][name]
+        label = f"{row.label} (failed)" if "failed" in done else row.label
+        lines.append(line([label, *_texts(done["figures"], row.published)]))
+    lines.append(line([f"({_START})", *_texts(record["start"], None)]))
+    lines += ["", *notes(names, record)]
     return "\n".join(lines) + "\n"
 
 
-def notes(rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> list[str]:
+def notes(names: Sequence[str], record: Mapping[str, Any]) -> list[str]:
     """What the figures of a table are of, one Markdown item each.
 
     Parameters
     ----------
-    rows : sequence of mapping
-        Designs of the table, as the record has them.
+    names : sequence of str
+        Names of its rows' designs.
     record : mapping
     """
+    rows = [record["designs"][name] for name in names]
     run = record["run"]
     values = run["parameters"]
     size = " × ".join(str(n) for n in run["validation"]["shape"])
-    machines = dict.fromkeys(_machine(row["hardware"]) for row in rows)
-    hours = [row["hours"] for row in rows]
-    steps = [row["steps"] for row in rows]
+    machines = dict.fromkeys(machine(row["hardware"]) for row in rows)
+    hours = [row["hours"] for row in rows if row["hours"] is not None]
+    steps = [row["steps"] for row in rows if row["steps"] is not None]
     common = ", ".join(f"{key} {value}" for key, value in run["design"].items())
     noise = "no noise" if values["snr"] is None else f"{values['snr']:g} dB"
     psf = run["psf"] if isinstance(run["psf"], str) else "a kernel from a file"
@@ -119,13 +123,19 @@ def notes(rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> list[
             "is too short to tell designs apart. It shows the form of the table, and its figures "
             "say nothing about the designs.**"
         ]
+    failed = [
+        f"- **Design {name} failed: {record['designs'][name]['failed']}.**"
+        for name in dict.fromkeys(names)
+        if "failed" in record["designs"][name]
+    ]
     missing = ""
     if any(v is None for row in rows for v in _values(row["figures"])):
         missing = " A dash: the metric has no value for images of this size or content."
     return [
+        *failed,
         *young,
-        f"- Budget: {record['budget']} a design, {_span(steps, '.0f')} steps in "
-        f"{_span([60 * h for h in hours], '.3g')} minutes, from the same seed, {run['seed']}; "
+        f"- Budget: {record['budget']} a design, {span(steps, '.0f')} steps in "
+        f"{span([60 * h for h in hours], '.3g')} minutes, from the same seed, {run['seed']}; "
         f"crops of {values['patch']} pixels, {values['batch']} a step, rate {values['rate']:g} "
         f"({values['schedule']}); {common}.",
         f"- Trained on {len(run['scenes'])} scenes; scored on {len(run['validation']['scenes'])} "
@@ -208,19 +218,25 @@ def _texts(
     return ours + [f"*{format(value, form)}*" for value, form in theirs]
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """Row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.8g}"
+def cell(value: float | None, form: str = ".8g") -> str:
+    """Text of a figure in a CSV file, empty where there is none."""
+    return "" if value is None else format(value, form)
 
 
-def _span(values: Sequence[float], form: str) -> str:
+def span(values: Sequence[float], form: str) -> str:
+    """Text of the range of some values; a dash if there are none."""
+    if not values:
+        return "–"
     low, high = format(min(values), form), format(max(values), form)
     return low if low == high else f"{low} to {high}"
 
 
-def _machine(hardware: Mapping[str, Any]) -> str:
+def machine(hardware: Mapping[str, Any]) -> str:
+    """Text of what :func:`~napari_hsfusion.engine.device.describe_device` says."""
     threads = hardware.get("threads")
     return f"{hardware['name']}, CPU threads: {threads}" if threads else str(hardware["name"])

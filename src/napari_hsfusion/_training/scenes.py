@@ -232,7 +232,7 @@ def open_scenes(
     if isinstance(data, SceneSet):
         yield len(data.scenes), len(data.scenes)
         return data
-    found, skipped = _opened(_items(data))
+    found, skipped = find_scenes(data)
     wanted = bands if bands is not None else _usual(found)
     kept: list[Scene] = []
     centres = None if wavelength is None else np.asarray(wavelength, dtype=np.float64)
@@ -253,12 +253,38 @@ def open_scenes(
     return SceneSet(tuple(kept), tuple(skipped))
 
 
-def _items(data: Any) -> list[Any]:
+def find_scenes(data: Any, what: str = "training data") -> tuple[list[Scene], list[Skipped]]:
+    """Open every cube there is, whatever its bands and size; nothing is measured yet.
+
+    Parameters
+    ----------
+    data : path, xarray.DataArray, or iterable of them
+        As :func:`open_scenes` takes them.
+    what : str
+        What they are, for the messages.
+
+    Returns
+    -------
+    scenes : list of Scene
+    skipped : list of Skipped
+        What cannot be opened.
+
+    Raises
+    ------
+    ParameterError
+        If `data` is none of these.
+    FormatError
+        If there is no such file or folder.
+    """
+    return _opened(_items(data, what))
+
+
+def _items(data: Any, what: str) -> list[Any]:
     if isinstance(data, str | os.PathLike | xr.DataArray | np.ndarray):
         return [data]
     if isinstance(data, Mapping) or not isinstance(data, Iterable):
         raise ParameterError(
-            f"training data: expected folders, files or cubes, got {type(data).__name__}"
+            f"{what}: expected folders, files or cubes, got {type(data).__name__}"
         )
     return list(data)
 

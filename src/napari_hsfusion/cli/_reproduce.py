@@ -27,40 +27,86 @@ if TYPE_CHECKING:
 
 @reporting
 def reproduce(
-    experiment: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="emr-diff-ablation.")],
+    experiment: Annotated[
+        str,
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="emr-diff-ablation, args-diff-argm, args-diff-curves, args-diff-rho or "
+            "args-diff-resources.",
+        ),
+    ],
     data: Annotated[
         list[Path],
-        typer.Option(metavar="DATA", help="Cubes to train on: folders and files; repeatable."),
-    ],
-    val: Annotated[
-        list[Path],
-        typer.Option(metavar="DATA", help="Cubes to score on, never trained on; repeatable."),
+        typer.Option(
+            metavar="DATA",
+            help="Cubes to train on, for ARGS-Diff references: folders and files; repeatable.",
+        ),
     ],
     budget: Annotated[
         str,
         typer.Option(
-            metavar="UNIT=NUMBER", help="What every design is trained for: minutes=… or steps=…."
+            metavar="UNIT=NUMBER",
+            help="What every design, or pair of networks, is trained for: minutes=… or steps=….",
         ),
     ],
     out: Annotated[
         Path,
         typer.Option("--out", "-o", metavar="DIR", help="Folder for tables, record and weights."),
     ],
+    val: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DATA",
+            help="Cubes to score on, never trained on; repeatable. For EMR-Diff alone, and needed.",
+        ),
+    ] = None,
     srf: Annotated[
-        str, typer.Option(help="Spectral response of the HR-MSI: a sensor's name or a CSV file.")
-    ],
+        str | None,
+        typer.Option(
+            help="Spectral response of the HR-MSI: a sensor's name or a CSV file. Needed for "
+            "EMR-Diff; blue, green, red and near infrared for ARGS-Diff by default."
+        ),
+    ] = None,
     tables: Annotated[
         str | None,
-        typer.Option(help="Some of residual,noise,steps,network,pseudo; all by default."),
+        typer.Option(
+            help="Some of the experiment's tables: residual,noise,steps,network,pseudo; d,T of "
+            "args-diff-curves. All by default."
+        ),
     ] = None,
-    scale: Annotated[int, typer.Option(min=1, help="Ratio of the resolutions.")] = 8,
+    scale: Annotated[
+        int | None,
+        typer.Option(min=1, help="Ratio of the resolutions; 8 for EMR-Diff, 4 for ARGS-Diff."),
+    ] = None,
     psf: Annotated[
-        str,
-        typer.Option(help="bicubic, gaussian:SIGMA, gauss3-bicubic, box, or a kernel's file."),
-    ] = "gauss3-bicubic",
+        str | None,
+        typer.Option(
+            help="bicubic, gaussian:SIGMA, gauss3-bicubic, box, or a kernel's file; as published "
+            "by default."
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Side of the central crop at most, 256 by default; ARGS-Diff alone."),
+    ] = None,
+    snr: Annotated[
+        str | None,
+        typer.Option(help="Of both images in dB, 35 by default, or none; ARGS-Diff alone."),
+    ] = None,
+    networks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder to keep networks in and take them from, which experiments can share; "
+            "ARGS-Diff alone.",
+        ),
+    ] = None,
     start: Annotated[
-        str, typer.Option(help="What the chains start from: bicubic, as published, or subspace.")
-    ] = "bicubic",
+        str | None,
+        typer.Option(
+            help="What the chains start from: bicubic, as published, or subspace; EMR-Diff alone."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of every training and sampling.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     resume: Annotated[
@@ -72,29 +118,36 @@ def reproduce(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NAME=VALUE", help="Change a training parameter; repeatable."
+            "--set",
+            metavar="NAME=VALUE",
+            help="Change a training parameter, or one of ARGS-Diff; repeatable.",
         ),
     ] = None,
     options: Annotated[
         list[str] | None,
         typer.Option(
-            "--design", metavar="NAME=VALUE", help="width or kappa of all designs; repeatable."
+            "--design",
+            metavar="NAME=VALUE",
+            help="width or kappa of all designs of EMR-Diff; repeatable.",
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train every variant of a paper's study alike, score it, and lay out the tables."""
+    """Run every variant of a paper's study alike, score it, and lay out the tables."""
     begun = time.perf_counter()
     done = _run(
         experiment,
         list(data),
-        list(val),
+        list(val) if val else None,
         out,
         budget=budget,
         tables=tables,
         scale=scale,
         psf=psf,
         srf=srf,
+        size=size,
+        snr=snr,
+        networks=networks,
         start=start,
         seed=seed,
         device=device,
@@ -111,7 +164,7 @@ def reproduce(
 
 
 def _run(
-    experiment: str, data: list[Path], val: list[Path], out: Path, **options: Any
+    experiment: str, data: list[Path], val: list[Path] | None, out: Path, **options: Any
 ) -> Reproduced:
     """Drain :func:`napari_hsfusion.api.iter_reproduce` with progress bars on stderr."""
     from .. import api
@@ -148,13 +201,15 @@ def _told(event: Any, spent: float, fresh: int) -> str:
     """One line on a design that is done, with the time that the others will take."""
     from .._reproduce.scores import as_text, columns
 
+    begun = f"{event.index} of {event.total}, {event.name}"
+    if event.failed is not None:
+        return f"design {begun} failed: {event.failed}"
     convention = next(iter(event.figures))
     figures = ", ".join(
         f"{label} {as_text(event.figures[named][key], form)}"
-        for named, key, label, form in columns()
-        if named == convention
+        for named, key, label, form in columns([convention])
     )
-    text = f"design {event.index} of {event.total}, {event.name}: {figures} ({convention})"
+    text = f"design {begun}: {figures} ({convention})"
     if event.earlier:
         return f"{text}, done before"
     left = spent / fresh * (event.total - event.index)
@@ -164,18 +219,20 @@ def _told(event: Any, spent: float, fresh: int) -> str:
 def _show(done: Reproduced) -> None:
     """Tables on stdout, one convention each, and where they lie."""
     from .._reproduce.designs import METRICS
-    from .._reproduce.scores import CONVENTIONS
     from ..metrics import metric_infos
 
     record = done.record
     for name, path in done.tables.items():
-        for convention in CONVENTIONS:
+        designs = {design: record["designs"][design] for design in record["tables"][name]}
+        conventions = next(iter(designs.values()))["figures"]
+        for convention in conventions:
             infos = [metric_infos(convention)[key] for key in METRICS]
             rows = []
-            for design in record["tables"][name]:
-                figures = record["designs"][design]["figures"][convention]
+            for design, found in designs.items():
+                figures = found["figures"][convention]
                 known = {k: float("nan") if v is None else v for k, v in figures.items()}
-                rows.append({"name": design, **known})
-            title = f"{name}, {record['budget']} a design; convention: {convention}"
+                failed = " (failed)" if "failed" in found else ""
+                rows.append({"name": f"{design}{failed}", **known})
+            title = f"{name}, {record['budget']} a training; convention: {convention}"
             stdout().print(table_of(rows, infos, title))
         say(str(path))
