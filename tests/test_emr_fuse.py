@@ -169,9 +169,29 @@ def test_networks_are_kept_and_taken_again(pair: api.SimulatedPair, tmp_path: Pa
     assert not first.attrs["record"]["networks_loaded"]
     assert second.attrs["record"]["networks_loaded"]
     assert second.attrs["record"]["network_share"] == first.attrs["record"]["network_share"]
-    for name, value in (("width", 5), ("start", "subspace"), ("pseudo", "2,3"), ("rate", 1e-4)):
-        with pytest.raises(WeightsError, match=r"the saved network has .* this run needs"):
+    for name, value, words in (
+        ("width", 5, "width = 4, this run needs 5"),
+        ("start", "subspace", "start = bicubic, this run needs subspace"),
+        ("pseudo", "2,3", r"pseudo = \[1, 2\], this run needs \[2, 3\]"),
+        ("T", 3, "T = 2, this run needs 3"),
+        ("rate", 1e-4, "rate = 0.01, this run needs 0.0001"),
+    ):
+        with pytest.raises(WeightsError, match=rf"the saved network has {words}"):
             fuse(pair, networks=folder, params={name: value})
+    with pytest.raises(
+        WeightsError, match=r"emr-diff\.safetensors: .*another multispectral sensor"
+    ):
+        fuse(pair, networks=folder, srf=pair.response.matrix[::-1])
+    shifted = pair.lr_hsi.assign_coords(wavelength=("band", NM + 90))
+    with pytest.raises(WeightsError, match=r"expect bands from 450 to 650 nm, got 540 to 740 nm"):
+        api.fuse(
+            shifted,
+            pair.hr_msi,
+            srf=pair.response.matrix,
+            params=TINY,
+            networks=folder,
+            **CALL,
+        )
     with pytest.raises(WeightsError, match="training_steps = 3, this run needs 4"):
         fuse(pair, networks=folder, params={"steps": 4})
     with pytest.raises(WeightsError, match=r"for 4 and 2 bands at a ratio of 2, got one for 5"):

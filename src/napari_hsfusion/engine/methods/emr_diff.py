@@ -28,7 +28,7 @@ from ..emr.model import EmrModel
 from ..emr.on_pair import STAGE, small_scene, train_on_pair, worth
 from ..emr.shipped import load_fitting
 from ..emr.start import start_estimate
-from ..emr.weights import load_weights, save_weights
+from ..emr.weights import check_fit, load_weights, save_weights
 from ..events import Event, Preview, Started, Step
 from ..nets.initialise import initialise
 from ..observation import Problem
@@ -64,8 +64,9 @@ def _run(
     if train:
         model, share = yield from _trained(problem, params, context, model)
         if saved is not None:
-            header = {"srf": problem.spectral.matrix.tolist(), "share": share}
-            save_weights(saved, model, {**header, "training": _training(params)})
+            centres = None if problem.wavelengths is None else problem.wavelengths.tolist()
+            sensors = {"wavelengths": centres, "srf": problem.spectral.matrix.tolist()}
+            save_weights(saved, model, {**sensors, "share": share, "training": _training(params)})
     model = model.to(context.device, context.dtype)
     context.cancel.check()
     start = start_estimate(problem, model.config.start, context.seed)
@@ -137,6 +138,10 @@ def _check_saved(
             f"{saved}: expected a network for {bands} and {msi_bands} bands at a ratio of {ratio}, "
             f"got one for {found[0]} and {found[1]} at {found[2]}"
         )
+    try:
+        check_fit(header, bands, problem.wavelengths, ratio, msi_bands, problem.spectral.matrix)
+    except WeightsError as error:
+        raise WeightsError(f"{saved}: {error}: give another folder") from None
     has: dict[str, Any] = dict(header.get("training") or {})
     wanted = _training(params)
     if not params.fine_tune:
@@ -144,9 +149,12 @@ def _check_saved(
         wanted |= pair_config(params, bands, msi_bands, ratio).to_record()
     for name, value in wanted.items():
         if has.get(name) != value:
+            old, new = has.get(name), value
+            if name == "pseudo":  # counted from 1, as users do
+                old, new = ([b + 1 for b in one or ()] for one in (old, new))
             raise WeightsError(
-                f"{saved}: the saved network has {name} = {has.get(name)}, this run needs {value}: "
-                "give the same settings, or another folder"
+                f"{saved}: the saved network has {_CALLED.get(name, name)} = {old}, this run "
+                f"needs {new}: give the same settings, or another folder"
             )
 
 
@@ -251,6 +259,7 @@ def _sampling_cost(
 
 
 _STREAM = 0xE318
+_CALLED = {"steps": "T"}  # of a design; the parameter of this name is the training's
 
 
 METHOD = Method(
