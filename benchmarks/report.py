@@ -96,7 +96,7 @@ def _label(axes: Axes, label: str, unit: str) -> None:
     axes.set_xlabel(label, fontsize=9)
     axes.set_ylabel(unit, fontsize=9)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.tick_params(labelsize=8)
+    axes.tick_params(which="both", labelsize=7)
 
 
 def _bars(axes: Axes, document: Document) -> None:
@@ -125,14 +125,14 @@ def _about(document: Document) -> list[str]:
     versions = ", ".join(f"{name} {value}" for name, value in document["versions"].items())
     return [
         f"On {_machine(document)} ({document['machine']['platform']}; {versions}), seed "
-        f"{document['seed']}, medians of {document['repeats']} steps each. The largest relative "
+        f"{document['seed']}, medians of {document['repeats']} turns. The largest relative "
         f"difference between the two, over loss, predictions and gradients of all cases: "
         f"{max(row['difference'] for row in document['steps']):.1g}."
     ]
 
 
 def _width(document: Document) -> list[str]:
-    heads = ["channels (weights)", "gradient", "package", "plain", "ratio", "of it guidance"]
+    heads = ["channels (weights)", "gradient", "package", "plain", "ratio", "guidance alone, both"]
     lines = [
         [
             f"{row['base']} ({row['parameters'] / 1e6:.2g} million)",
@@ -158,17 +158,25 @@ def _sizes(sweep: str) -> Callable[[Document], list[str]]:
 
 
 def _bands(document: Document) -> list[str]:
-    rows = [row for row in _steps(document, "bands") if row["gradient"] == "x0"]
-    first, last = rows[0], rows[-1]
-    growth = {k: last["per_step"][k] / first["per_step"][k] for k in ("ours", "plain")}
-    terms = {k: last["guidance"][k] / first["guidance"][k] for k in ("ours", "plain")}
+    rows = _steps(document, "bands")
+    first, last = rows[0]["bands"], rows[-1]["bands"]
+
+    def growth(gradient: str, key: str, kind: str) -> str:
+        chosen = [row[key][kind] for row in rows if row["gradient"] == gradient]
+        return f"{chosen[-1] / chosen[0]:.2f}"
+
+    at, through = (
+        [growth(gradient, "per_step", kind) for kind in ("ours", "plain")]
+        for gradient in _GRADIENTS
+    )
+    terms = [growth("x0", "guidance", kind) for kind in ("ours", "plain")]
     return [
         *_sizes("bands")(document),
         "",
-        f"A step with the gradient at the predictions costs {growth['ours']:.2f} times as much at "
-        f"{last['bands']} bands as at {first['bands']} in the package, {growth['plain']:.2f} times "
-        f"in the plain implementation; its guidance alone {terms['ours']:.2f} and "
-        f"{terms['plain']:.2f} times.",
+        f"At {last} bands a step with the gradient at the predictions costs {at[0]} times as much "
+        f"as at {first} (plain: {at[1]} times), with the gradient through the networks "
+        f"{through[0]} times (plain: {through[1]}); the guidance alone {terms[0]} times (plain: "
+        f"{terms[1]}).",
     ]
 
 
