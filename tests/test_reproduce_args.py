@@ -197,7 +197,7 @@ def test_the_figures_are_those_of_fusing(
     """Simulating, fusing with the study's parameters and evaluating gives the same numbers."""
     cube = demo()
     scaled = cube.copy(data=(cube.values / cube.values.max()).astype(np.float32))
-    pair = api.simulate(scaled, 4, "bicubic", "gaussian:480/70,560/60,660/60,835/120", 35.0, 0)
+    pair = api.simulate(scaled, 4, "bicubic", "gaussian:480/70,560/60,660/60,800/100", 35.0, 0)
     params = replace(
         ARGS_DIFF_PRESETS["paper"], **NETWORK, T=3, d=4, spatial_steps=2, spectral_steps=27
     )

@@ -34,9 +34,9 @@ ABLATION = "emr-diff-ablation"
 EXPERIMENTS = (ABLATION, *ARGS_EXPERIMENTS)
 """What can be reproduced."""
 
-DEFAULT_SRF = "gaussian:480/70,560/60,660/60,835/120"
+DEFAULT_SRF = "gaussian:480/70,560/60,660/60,800/100"
 """Blue, green, red and near infrared, centre/width in nm, where ARGS-Diff is given none: its
-authors simulate four such bands for Pavia."""
+authors simulate four such bands for Pavia, which ends at 860 nm."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ def iter_reproduce(
 
     Parameters
     ----------
-    experiment, data, val, out, budget, tables, scale, psf, srf, start, seed, device
+    experiment, data, val, out, budget, tables, scale, psf, srf, start, size, snr
         As :func:`reproduce` takes them.
-    size, snr, networks, resume, overwrite, design, params, cancel
+    networks, seed, device, resume, overwrite, design, params, cancel
         As :func:`reproduce` takes them.
     **settings
         Training parameters, or parameters of ARGS-Diff, by name.

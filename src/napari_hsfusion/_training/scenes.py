@@ -283,9 +283,7 @@ def _items(data: Any, what: str) -> list[Any]:
     if isinstance(data, str | os.PathLike | xr.DataArray | np.ndarray):
         return [data]
     if isinstance(data, Mapping) or not isinstance(data, Iterable):
-        raise ParameterError(
-            f"{what}: expected folders, files or cubes, got {type(data).__name__}"
-        )
+        raise ParameterError(f"{what}: expected folders, files or cubes, got {type(data).__name__}")
     return list(data)
 
 
