@@ -342,7 +342,18 @@ def test_nothing_of_an_earlier_study_is_lost(folders: Path) -> None:
     token.cancel()
     with pytest.raises(Cancelled):
         reproduce(folders, "all", overwrite=True, cancel=token, **SMALL)
-    done = reproduce(folders, "all", overwrite=True, **SMALL)
+
+    def stopping(event: Any) -> None:
+        if isinstance(event, Step) and event.stage == "train":
+            token.cancel()
+
+    token = CancelToken()
+    left = folders / "all" / "weights"
+    assert len(list(left.glob("*.safetensors"))) > 1
+    with pytest.raises(Cancelled):
+        reproduce(folders, "all", overwrite=True, cancel=token, progress=stopping, **SMALL)
+    assert [p.name for p in left.glob("*.safetensors")] == ["full.state.safetensors"]
+    done = reproduce(folders, "all", resume=True, **SMALL)
     assert set(done.record["designs"]) == {"noise-plain", "full"}
     assert (folders / "all" / "noise.md").exists()
     assert not (folders / "all" / "residual.md").exists()

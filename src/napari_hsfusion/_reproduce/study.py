@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -175,6 +175,11 @@ def study_events(
         document["start"] = work.start_figures()
     if earlier is None:
         remove_tables(study.folder)
+        if overwrite:
+            every = variants_of(
+                tables_for(TABLES, bands, msi_bands), study.design, bands, msi_bands, study.scale
+            )
+            work.remove(every[0].values())
     records.write(study.folder, document)
     try:
         return (yield from work.events(document, fresh=earlier is None))
@@ -222,6 +227,13 @@ class _Work:
         result = Reproduced(folder, ordered, document)
         yield result
         return result
+
+    def remove(self, variants: Iterable[Variant]) -> None:
+        """Remove weights and states of an earlier study, which is not to be gone on with."""
+        for variant in variants:
+            files = self._files(variant)
+            files.start_anew()
+            files.weights.unlink(missing_ok=True)
 
     def start_figures(self) -> dict[str, Any]:
         """Figures of the start of every chain, before any network."""
