@@ -420,6 +420,10 @@ def test_bad_options(folders: Path) -> None:
         reproduce(folders, **{**SMALL, "srf": np.ones((2, 9))})
     with pytest.raises(ParameterError, match=r"not trained on, got 1\.tif, which is 1\.tif"):
         api.reproduce(NAME, folders / "train", folders / "train", folders / "out", **SMALL)
+    (folders / "copy").mkdir()
+    shutil.copy(folders / "train" / "2.tif", folders / "copy" / "5.tif")
+    with pytest.raises(ParameterError, match=r"not trained on, got 5\.tif, which is 2\.tif"):
+        api.reproduce(NAME, folders / "train", folders / "copy", folders / "out", **SMALL)
     with pytest.raises(ParameterError, match=r"validation data: .*notes"):
         api.reproduce(
             NAME, folders / "train", folders / "train" / "notes.txt", folders / "out", **SMALL

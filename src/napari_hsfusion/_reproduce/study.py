@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -14,7 +14,7 @@ from .._training.files import RunFiles
 from .._training.run import TRAIN, training_events
 from .._training.scenes import SceneSet, open_scenes
 from .._training.sensors import Sensors
-from .._training.trial import Trial
+from .._training.trial import Trial, check_apart
 from ..engine.device import describe_device, release, resolve_device
 from ..engine.emr.weights import METHOD, load_weights
 from ..engine.events import CancelToken, Started, Step
@@ -130,6 +130,7 @@ def study_events(
         wavelength=None if scenes.wavelength is None else scenes.wavelength.tolist(),
         what="validation data",
     )
+    check_apart(scenes, tried)
     trial = Trial(
         tried,
         sensors,
@@ -157,7 +158,6 @@ def study_events(
             "data": [scene.record() for scene in tried.scenes if scene.name in used],
         },
     }
-    _check_apart(run)
     if earlier is not None:
         records.check_same(study.folder / records.NAME, earlier["run"], run)
     work = _Work(study, device, scenes, trial, tables, variants, rows)
@@ -333,17 +333,6 @@ def _read(study: Study, data: Any, **options: Any) -> Generator[Step, None, Scen
     except StopIteration as stop:
         scenes: SceneSet = stop.value
         return scenes
-
-
-def _check_apart(run: Mapping[str, Any]) -> None:
-    """Make sure that no scene is both trained and scored on."""
-    trained = {scene["digest"]: scene["name"] for scene in run["scenes"]}
-    for scene in run["validation"]["data"]:
-        if scene["digest"] in trained:
-            raise ParameterError(
-                f"validation data: expected scenes that are not trained on, got {scene['name']}, "
-                f"which is {trained[scene['digest']]} of the training data"
-            )
 
 
 def _wanted(study: Study) -> tuple[str, ...]:
