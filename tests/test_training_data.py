@@ -13,6 +13,7 @@ from small_pairs import response, scene
 
 from napari_hsfusion import api
 from napari_hsfusion._training import scenes as scenes_module
+from napari_hsfusion._training import trial as trial_module
 from napari_hsfusion._training.crops import Crops
 from napari_hsfusion._training.scenes import SceneSet, open_scenes
 from napari_hsfusion._training.sensors import Sensors
@@ -20,6 +21,7 @@ from napari_hsfusion._training.trial import Trial, central
 from napari_hsfusion.cube import make_cube
 from napari_hsfusion.engine.diffusion.edges import edge_map
 from napari_hsfusion.engine.events import CancelToken
+from napari_hsfusion.engine.training_state import Progress
 from napari_hsfusion.errors import CubeError, FormatError, ParameterError
 from napari_hsfusion.io import _source
 from napari_hsfusion.sensors.psf import parse_psf
@@ -407,3 +409,27 @@ def test_trials_score_the_central_part_as_a_scene_of_its_own() -> None:
             seed=0,
             cancel=CancelToken(),
         )
+
+
+def test_large_validation_scenes_are_restored_by_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole scene of any size is tried in bounded memory."""
+    seen: list[int] = []
+
+    class Network(torch.nn.Module):
+        def restore(self, up: Any, msi: Any, edges: Any, generator: Any, tile: int = 0) -> Any:
+            seen.append(tile)
+            yield up
+
+    trial = Trial(
+        opened(cube(64, 72)),
+        sensors(),
+        side=None,
+        device=torch.device("cpu"),
+        seed=0,
+        cancel=CancelToken(),
+    )
+    for side in (72, 71):
+        monkeypatch.setattr(trial_module, "TILE", side)
+        list(trial(Network(), Progress()))
+    assert seen == [0, 71]
+    assert list(trial.figures.values()) == [pytest.approx(trial.baseline)]

@@ -22,14 +22,17 @@ from .sensors import Sensors
 
 STAGE = "validate"
 
+TILE = 256
+"""Side of the tiles that larger scenes are restored in, pixels; the result is the same."""
+
 
 class Restorer(Protocol):
     """A network that restores a scene."""
 
     def restore(
-        self, up: Tensor, msi: Tensor, edges: Tensor, generator: torch.Generator
+        self, up: Tensor, msi: Tensor, edges: Tensor, generator: torch.Generator, tile: int = 0
     ) -> Iterator[Tensor]:
-        """Yield estimates (n, C, H, W); the last is the result."""
+        """Yield estimates (n, C, H, W); the last is the result. Tiles bound the memory."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ class Trial:
             batch = case.batch
             inputs = [t.to(self._device) for t in (batch.up, batch.msi, batch.edges)]
             restored = batch.up
-            for estimate in restorer.restore(*inputs, generator):
+            tile = TILE if max(restored.shape[-2:]) > TILE else 0
+            for estimate in restorer.restore(*inputs, generator, tile):
                 self._cancel.check()
                 restored = estimate
             figures[case.name] = _score(batch, restored)
