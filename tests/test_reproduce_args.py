@@ -6,6 +6,7 @@ import csv
 import functools
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -478,19 +479,43 @@ def test_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert float(listed[1]["peak bytes"]) == pytest.approx(plain["peak_bytes"])
 
 
-def test_a_process_that_ends_is_a_failed_run() -> None:
-    """By an error of the run, by a bug, and from outside; no process is left."""
-    cube = demo(size=16)
-    pair = api.simulate(cube, 4, "bicubic", "gaussian:560/80,660/80", 35.0, 0)
-    images = {
-        "lr_hsi": pair.lr_hsi.values,
-        "hr_msi": pair.hr_msi.values,
-        "srf": pair.response.matrix,
-    }
-    job = {"scale": 4, "psf": "bicubic", "method": "sharpen", "preset": None, "params": {}}
-    events = apart.fuse_apart(images, {**job, "seed": 0, "device": "cpu"}, CancelToken())
-    with pytest.raises(apart.FailedRun, match=r"the process ended with code 1: .*sharpen"):
+STEP = "import json, sys; print(json.dumps({'step': ['train', 1, 9]}), flush=True); "
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes end by signals elsewhere")
+@pytest.mark.parametrize(
+    ("does", "expected", "words"),
+    [
+        ("raise ValueError('a bug')", apart.FailedRun, "ended with code 1: ValueError: a bug"),
+        ("print(json.dumps({'failed': 'diverged'}))", apart.FailedRun, "^diverged$"),
+        ("import os; os.kill(os.getpid(), 9)", apart.FailedRun, "code -9: signal 9, perhaps"),
+        ("pass", apart.FailedRun, "the process ended with code 0: without a word"),
+        ("print(STEP); import time; time.sleep(60)", Cancelled, "cancelled"),
+        ("import os; os.kill(os.getpid(), 2)", Cancelled, "cancelled"),
+    ],
+)
+def test_a_process_that_ends_is_a_failed_run(
+    monkeypatch: pytest.MonkeyPatch, does: str, expected: type[Exception], words: str
+) -> None:
+    """By an error of the run, a bug, or from outside; if it is cancelled, none is left."""
+    started: list[Any] = []
+    popen = apart.subprocess.Popen
+    script = STEP + does.replace("STEP", "json.dumps({'step': ['train', 2, 9]}), flush=True")
+
+    def other(command: list[str], **options: Any) -> Any:
+        assert command[1:3] == ["-m", "napari_hsfusion._reproduce.apart"]
+        started.append(popen([sys.executable, "-c", script], **options))
+        return started[-1]
+
+    monkeypatch.setattr(apart.subprocess, "Popen", other)
+    token = CancelToken()
+    events = apart.fuse_apart({"lr_hsi": np.ones(3)}, {}, token)
+    assert next(events) == Step("train", 1, 9)
+    if expected is Cancelled:
+        token.cancel()
+    with pytest.raises(expected, match=words):
         list(events)
+    assert started[0].poll() is not None
 
 
 def test_bad_options(tmp_path: Path) -> None:

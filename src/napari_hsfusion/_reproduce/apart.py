@@ -78,6 +78,7 @@ def fuse_apart(
                 else:
                     yield Step(*said["step"])
             code = process.wait()
+            cancel.check()  # an interruption by hand ends the child as well
             words.seek(0)
             last = words.read().strip().splitlines()[-1:] or ["without a word"]
         if code or measured is None:

@@ -68,7 +68,9 @@ def score(case: Case, cube: Tensor, ratio: int, cancel: CancelToken) -> Figures:
     cancel : CancelToken
         Looked at after every metric.
     """
-    return score_arrays(case.batch.clean[0].float().numpy(), cube.numpy(), ratio, cancel)
+    truth = case.batch.clean[0].float().numpy()
+    known = np.isfinite(truth).all(axis=0)
+    return score_arrays(truth, cube.numpy(), ratio, cancel, known=known)
 
 
 def score_arrays(
