@@ -98,7 +98,7 @@ def requirements(
         **{
             name: value
             for name, value in params.to_record().items()
-            if name == "average" or name.startswith("spatial_")
+            if name in _SHAPING or name.startswith("spatial_")
         },
         "d": params.dimensions,
     }
@@ -110,6 +110,9 @@ def requirements(
             if name.startswith("spectral_")
         }
     return wanted
+
+
+_SHAPING = ("average", "denoise")  # besides the widths and budgets: of the weights, the image
 
 
 def fingerprint(problem: Problem) -> str:

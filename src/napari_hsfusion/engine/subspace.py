@@ -8,6 +8,7 @@ multispectral image does not see.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +23,14 @@ from .events import CancelToken
 from .observation import NormalEquations, Problem
 
 
-def resolve_dimensions(problem: Problem, d: int | None) -> int:
-    """Subspace dimensions to use; None takes 10, or as many as there can be.
+def resolve_dimensions(problem: Problem, d: int | None, auto: int = 10) -> int:
+    """Subspace dimensions to use; None takes `auto`, or as many as there can be.
+
+    Parameters
+    ----------
+    problem : Problem
+    d : int or None
+    auto : int
 
     Raises
     ------
@@ -32,7 +39,7 @@ def resolve_dimensions(problem: Problem, d: int | None) -> int:
     """
     bands, count = problem.pixels().shape
     if d is None:
-        return min(_DIMENSIONS, bands, count)
+        return min(auto, bands, count)
     if d > bands:
         raise ParameterError(f"d: expected at most the {bands} bands of the LR-HSI, got {d}")
     if d > count:
@@ -40,7 +47,17 @@ def resolve_dimensions(problem: Problem, d: int | None) -> int:
     return d
 
 
-_DIMENSIONS = 10
+def signal_dimensions(problem: Problem) -> int:
+    """Directions of the LR-HSI's spectra that hold more than noise.
+
+    Eigenvalues of their second moments above those that white noise alone would have
+    (Marchenko and Pastur, 1967; Kritchman and Nadler, IEEE TSP 57:3930, 2009).
+    """
+    spectra = problem.pixels().double()
+    bands, count = spectra.shape
+    values = torch.linalg.eigvalsh(spectra @ spectra.T / count)
+    edge = problem.sigma_x**2 * (1 + (bands / count) ** 0.5) ** 2
+    return int((values > edge).sum())
 
 
 def spectral_basis(problem: Problem, d: int) -> Tensor:
@@ -115,7 +132,9 @@ def gaussian_prior(problem: Problem, basis: Tensor) -> GaussianPrior:
     return GaussianPrior(problem.spatial.upsample(low), precision)
 
 
-def class_prior(problem: Problem, basis: Tensor, classes: int, seed: int) -> GaussianPrior:
+def class_prior(
+    problem: Problem, basis: Tensor, classes: int, seed: int, locality: float = 0.0
+) -> GaussianPrior:
     """Prior with a covariance for every class of the multispectral image.
 
     Classes are found by k-means on the whitened ``H(Y)`` and carried to every
@@ -131,6 +150,9 @@ def class_prior(problem: Problem, basis: Tensor, classes: int, seed: int) -> Gau
         At most this many: classes without a low-resolution pixel are dropped.
     seed : int
         Of the k-means start.
+    locality : float
+        Weight of a pixel's place beside its spectrum: in units of the spread of the
+        whitened bands, over the spread of the places. 0 leaves the place out.
     """
     low = torch.tensordot(basis, problem.x, dims=1)
     detail = octave_detail(low).flatten(1).double()
@@ -138,8 +160,12 @@ def class_prior(problem: Problem, basis: Tensor, classes: int, seed: int) -> Gau
     if problem.mask_x is not None:
         usable = problem.mask_x.flatten() > 0
     detail = detail[:, usable]
-    coarse = problem.spatial.forward(problem.y).flatten(1)[:, usable]
-    features, fine = _whiten(coarse, problem.y.flatten(1))
+    coarse = problem.spatial.forward(problem.y)
+    features, fine = _whiten(coarse.flatten(1)[:, usable], problem.y.flatten(1))
+    if locality:
+        here = _places(coarse.shape)[usable.cpu().numpy()]
+        features = np.concatenate([features, locality * here], axis=1)
+        fine = np.concatenate([fine, locality * _places(problem.y.shape)], axis=1)
     classes = min(classes, len(np.unique(features, axis=0)))
     if classes == 1:
         return gaussian_prior(problem, basis)
@@ -176,6 +202,12 @@ def _whiten(coarse: Tensor, fine: Tensor) -> tuple[npt.NDArray[np.float64], ...]
     return (a - mean) @ vt.T / spread, (b - mean) @ vt.T / spread
 
 
+def _places(shape: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Rows and columns of an image (c, H, W), each of unit variance: (H W, 2)."""
+    axes = [((np.arange(n) + 0.5) / n - 0.5) * np.sqrt(12) for n in shape[-2:]]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
 def covariance_floor(problem: Problem) -> float:
     """Smallest prior variance that is distinguishable from the noise."""
     return (0.1 * problem.sigma_x) ** 2
@@ -189,7 +221,7 @@ def class_counts(classes: int, partitions: int) -> list[int]:
     return list(dict.fromkeys(counts))
 
 
-_FACTORS = (1.0, 0.75, 1.5, 0.5, 2.0)
+_FACTORS = (1.0, 0.75, 1.5, 1.25, 2.0, 0.625)
 
 
 @dataclass(frozen=True)
@@ -238,6 +270,7 @@ def average_map(
     partitions: int,
     seed: int,
     cancel: CancelToken | None = None,
+    locality: float = 0.0,
 ) -> tuple[Tensor, list[System]]:
     """Mean of the estimates under several partitions into classes.
 
@@ -254,15 +287,20 @@ def average_map(
     for count in class_counts(classes, partitions):
         if cancel is not None:
             cancel.check()
-        prior = choose_prior(problem, basis, count, seed)
-        solution, system, _ = solve_map(problem, basis, prior)
+        prior = choose_prior(problem, basis, count, seed, locality)
+        solution, system, _ = solve_map(problem, basis, prior, tolerance=_TOLERANCE)
         solutions.append(solution)
         systems.append(system)
     return torch.stack(solutions).mean(0), systems
 
 
-def choose_prior(problem: Problem, basis: Tensor, classes: int, seed: int) -> GaussianPrior:
+_TOLERANCE = 1e-4  # of each of the solutions that are averaged
+
+
+def choose_prior(
+    problem: Problem, basis: Tensor, classes: int, seed: int, locality: float = 0.0
+) -> GaussianPrior:
     """:func:`gaussian_prior` for one class, :func:`class_prior` for more."""
     if classes == 1:
         return gaussian_prior(problem, basis)
-    return class_prior(problem, basis, classes, seed)
+    return class_prior(problem, basis, classes, seed, locality)

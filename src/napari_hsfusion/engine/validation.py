@@ -107,7 +107,9 @@ def choose_weight(
         One a weight, its loss the squared error relative to the closed form's.
     """
     with limited_threads(threads):
-        start, systems = average_map(trial, basis, params.classes, params.partitions, seed, cancel)
+        start, systems = average_map(
+            trial, basis, params.classes, params.partitions, seed, cancel, params.locality
+        )
     view = BandView.choose(basis, start)
     truth = problem.x[:, : start.shape[-2], : start.shape[-1]]
     target = torch.tensordot(basis, truth, dims=1)

@@ -10,6 +10,7 @@ from .base import Params, param
 
 _PUBLISHED = {"sampler": ("published",)}
 _PROXIMAL = {"sampler": ("proximal",)}
+_UNLEARNT = {"sampler": ("proximal",), "weight": (0.0,)}
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class ArgsDiffParams(Params):
 
     d: int | None = param(
         8,
-        "Subspace dimensions: coefficient images and basis spectra; auto takes 10, or as many as "
-        "the pair has bands and pixels for.",
+        "Subspace dimensions: coefficient images and basis spectra; auto takes as many as the "
+        "LR-HSI has directions that hold more than noise, from 8 to 16.",
         low=1,
         high=256,
         unit="dimensions",
@@ -89,7 +90,12 @@ class ArgsDiffParams(Params):
         1e-8, "Adam's small constant in the guidance.", low=1e-16, high=1.0, applies=_PUBLISHED
     )
     spatial_base: int = param(
-        64, "Width of the spatial network's finest level.", low=8, high=256, unit="channels"
+        64,
+        "Width of the spatial network's finest level.",
+        low=8,
+        high=256,
+        unit="channels",
+        unless=_UNLEARNT,
     )
     spatial_levels: int = param(
         4,
@@ -97,30 +103,59 @@ class ArgsDiffParams(Params):
         low=1,
         high=6,
         unit="levels",
+        unless=_UNLEARNT,
     )
     spatial_blocks: int = param(
-        2, "Residual blocks a level in the spatial network.", low=1, high=4, unit="blocks"
+        2,
+        "Residual blocks a level in the spatial network.",
+        low=1,
+        high=4,
+        unit="blocks",
+        unless=_UNLEARNT,
     )
     spatial_steps: int = param(
-        30_000, "Training steps of the spatial network.", low=1, high=10_000_000, unit="steps"
+        30_000,
+        "Training steps of the spatial network.",
+        low=1,
+        high=10_000_000,
+        unit="steps",
+        unless=_UNLEARNT,
     )
     spatial_batch: int = param(
-        16, "Patches a training step of the spatial network.", low=1, high=1024, unit="patches"
+        16,
+        "Patches a training step of the spatial network.",
+        low=1,
+        high=1024,
+        unit="patches",
+        unless=_UNLEARNT,
     )
     spatial_patch: int = param(
-        128, "Side of a training patch, at most the image's.", low=8, high=1024, unit="pixels"
+        128,
+        "Side of a training patch, at most the image's.",
+        low=8,
+        high=1024,
+        unit="pixels",
+        unless=_UNLEARNT,
     )
     spatial_stride: int = param(
-        32, "Grid on which training patches start.", low=1, high=1024, unit="pixels"
+        32,
+        "Grid on which training patches start.",
+        low=1,
+        high=1024,
+        unit="pixels",
+        unless=_UNLEARNT,
     )
     spatial_rate: float = param(
         1e-4,
         "Learning rate of the spatial network, falling linearly to zero.",
         low=1e-7,
         high=0.1,
+        unless=_UNLEARNT,
     )
     spatial_flips: bool = param(
-        False, "Whether training patches are mirrored and turned by right angles at random."
+        False,
+        "Whether training patches are mirrored and turned by right angles at random.",
+        unless=_UNLEARNT,
     )
     spectral_steps: int = param(
         400_000,
@@ -150,6 +185,13 @@ class ArgsDiffParams(Params):
         "Decay of the moving average of the weights, warmed up over the first steps.",
         low=0,
         high=0.999999,
+        unless=_UNLEARNT,
+    )
+    denoise: bool = param(
+        True,
+        "Take white noise out of both images first, by non-local Bayes, at the levels found in "
+        "the pair. Images with hardly any noise are left as they are.",
+        applies=_PROXIMAL,
     )
     classes: int = param(
         8,
@@ -161,12 +203,19 @@ class ArgsDiffParams(Params):
         applies=_PROXIMAL,
     )
     partitions: int = param(
-        3,
+        6,
         "How many partitions of the scene into classes are averaged, of counts around the one "
-        "above: 1, 3/4, 3/2, 1/2 and 2 times as many.",
+        "above: 1, 3/4, 3/2, 5/4, 2 and 5/8 times as many.",
         low=1,
-        high=5,
+        high=6,
         unit="partitions",
+        applies=_PROXIMAL,
+    )
+    locality: float = param(
+        3.0,
+        "Weight of a pixel's place beside its spectrum where classes are formed; 0: spectra alone.",
+        low=0,
+        high=100,
         applies=_PROXIMAL,
     )
     levels: int = param(
@@ -176,6 +225,7 @@ class ArgsDiffParams(Params):
         high=200,
         unit="levels",
         applies=_PROXIMAL,
+        unless=_UNLEARNT,
     )
     sigma_high: float = param(
         0.05,
@@ -183,6 +233,7 @@ class ArgsDiffParams(Params):
         low=1e-4,
         high=10,
         applies=_PROXIMAL,
+        unless=_UNLEARNT,
     )
     sigma_low: float = param(
         0.005,
@@ -190,11 +241,12 @@ class ArgsDiffParams(Params):
         low=1e-5,
         high=10,
         applies=_PROXIMAL,
+        unless=_UNLEARNT,
     )
     weight: float | None = param(
         None,
         "Weight of the learnt prior against the closed-form one; auto chooses it by fusing the "
-        "pair one scale down, where the LR-HSI is the reference.",
+        "pair one scale down, where the LR-HSI is the reference; 0 trains nothing.",
         low=0,
         high=1e6,
         applies=_PROXIMAL,
@@ -206,6 +258,7 @@ class ArgsDiffParams(Params):
         high=1000,
         unit="iterations",
         applies=_PROXIMAL,
+        unless=_UNLEARNT,
     )
 
     @property
@@ -234,7 +287,5 @@ _BALANCED = ArgsDiffParams(
 ARGS_DIFF_PRESETS: Mapping[str, ArgsDiffParams] = {
     "paper": ArgsDiffParams(),
     "balanced": _BALANCED,
-    "fast": replace(
-        _BALANCED, spatial_steps=100, spatial_batch=2, spatial_rate=2e-3, average=0.98, levels=4
-    ),
+    "fast": replace(_BALANCED, weight=0.0),
 }

@@ -16,18 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...errors import ParameterError
 from ...params import ARGS_DIFF_PRESETS, ArgsDiffParams
+from ..calibration import CalibratedSampling
 from ..checkpoint import has_networks
+from ..cleaning import clean_pair
 from ..cost import args_diff_cost
 from ..device import limited_threads, threads_for
 from ..diffusion.proximal import BandView, Denoiser, proximal_steps
 from ..diffusion.published import sample_published
 from ..events import Event, Preview, Started, Step
 from ..observation import Problem
-from ..posterior import CalibratedSampling, Posterior, posterior_cost
+from ..posterior import Posterior, posterior_cost
 from ..selflearning import obtain_networks
 from ..spread import drained, spread_of_runs
-from ..subspace import average_map, resolve_dimensions, spectral_basis
+from ..subspace import System, average_map, resolve_dimensions, signal_dimensions, spectral_basis
 from ..validation import WEIGHTS, choose_weight, half_scale
 from .base import Context, Method, Outcome, Shape
 
@@ -35,7 +38,8 @@ from .base import Context, Method, Outcome, Shape
 def _run(
     problem: Problem, params: ArgsDiffParams, context: Context
 ) -> Generator[Event, None, Outcome]:
-    params = replace(params, d=resolve_dimensions(problem, params.d))
+    auto = max(_FEWEST, min(_MOST, signal_dimensions(problem)))
+    params = replace(params, d=resolve_dimensions(problem, params.d, auto))
     if params.sampler == "published":
         return (yield from _published(problem, params, context))
     return (yield from _proximal(problem, params, context))
@@ -74,10 +78,13 @@ def _published(
 def _proximal(
     problem: Problem, params: ArgsDiffParams, context: Context
 ) -> Generator[Event, None, Outcome]:
+    if params.weight == 0 and context.networks is not None:
+        raise ParameterError("networks has no effect with weight=0: no network is trained or used")
     trial = half_scale(problem) if params.weight is None else None
     learnt = trial is not None or bool(params.weight)
     train = learnt and not _saved(context)
-    stages = {"closed form": 1}
+    stages = {"denoise": 1} if params.denoise else {}
+    stages["closed form"] = 1
     if train:
         stages["train spatial network"] = params.spatial_steps
     if trial is not None:
@@ -87,14 +94,32 @@ def _proximal(
     yield Started("args-diff", stages, _cost(problem, params, context, train))
     basis = spectral_basis(problem, params.dimensions)
     threads = threads_for(params.dimensions * problem.y[0].numel())
+    record: dict[str, Any] = {"dimensions": params.dimensions, "prior_weight": 0.0}
+    if params.denoise:
+        with limited_threads(threads):
+            problem, taken = clean_pair(problem, basis, context.cancel)
+        record |= {name: level * problem.scale for name, level in taken.items()}
+        trial = None if trial is None else half_scale(problem)
+        yield Step("denoise", 1, 1)
     with limited_threads(threads):
         start, systems = average_map(
-            problem, basis, params.classes, params.partitions, context.seed, context.cancel
+            problem,
+            basis,
+            params.classes,
+            params.partitions,
+            context.seed,
+            context.cancel,
+            params.locality,
         )
     yield Step("closed form", 1, 1)
     yield Preview("closed form", 1, 1, start, basis, problem.scale)
-    record: dict[str, Any] = {"dimensions": params.dimensions, "prior_weight": 0.0}
-    sampling = CalibratedSampling(Posterior(problem, basis, systems, start))
+
+    def closed(pair: Problem) -> tuple[Tensor, list[System]]:
+        return average_map(
+            pair, basis, params.classes, params.partitions, context.seed, locality=params.locality
+        )
+
+    sampling = CalibratedSampling(Posterior(problem, basis, systems, start), closed)
     if not learnt:
         return Outcome(start, basis, record, sampling=sampling)
     network, _, origin = yield from _networks(problem, params, context, False)
@@ -166,6 +191,7 @@ def _sampling_cost(
     return posterior_cost(y_shape[1] * y_shape[2], d, x_shape[0], x_shape[1], samples)
 
 
+_FEWEST, _MOST = 8, 16  # dimensions that are chosen by themselves
 _LIMITS = (0.0, 1.0)  # of the published sampler's cube
 _STREAM = 0x5EED
 _MARGIN = 2.0  # the network is trained to twice the noise it will be asked to remove

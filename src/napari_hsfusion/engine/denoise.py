@@ -1,0 +1,234 @@
+"""White noise taken out of images with several channels by non-local Bayes.
+
+Lebrun, Buades and Morel, SIAM J. Imaging Sci. 6:1665, 2013: patches that look alike are
+taken for draws of one Gaussian, its mean and covariance estimated from them, and every patch
+of the group replaced by its posterior mean. A second pass groups and estimates on the result
+of the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .events import CancelToken
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """How patches are compared.
+
+    Attributes
+    ----------
+    patch : int
+        Side of a patch, pixels.
+    window : int
+        Patches are looked for up to so many pixels away, along either axis.
+    count : int
+        Patches in a group.
+    step : int
+        Every so many pixels a patch has a group of its own.
+    """
+
+    patch: int = 3
+    window: int = 10
+    count: int = 100
+    step: int = 3
+
+
+def nonlocal_bayes(
+    image: Tensor,
+    sigma: float,
+    grouping: Grouping | None = None,
+    cancel: CancelToken | None = None,
+) -> Tensor:
+    """Estimate an image from itself plus white noise.
+
+    Parameters
+    ----------
+    image : Tensor, shape (c, H, W)
+        Finite values.
+    sigma : float
+        Standard deviation of the noise, the same in all channels.
+    grouping : Grouping, optional
+        Reduced where the image is small.
+    cancel : CancelToken, optional
+        Looked at between strips of the image.
+
+    Returns
+    -------
+    Tensor, shape (c, H, W)
+        The image itself where it is too small for groups of at least four patches, or
+        `sigma` is 0.
+
+    Raises
+    ------
+    Cancelled
+        If the token says so.
+    """
+    how = _fitting(grouping or Grouping(), *image.shape[-2:])
+    if how is None or sigma <= 0:
+        return image.clone()
+    cancel = cancel or CancelToken()
+    space = _PatchSpace.of(image, sigma, how.patch)
+    first = _pass(image, image, space, sigma, how, cancel, noisy=True)
+    return _pass(image, first, space, sigma, how, cancel, noisy=False)
+
+
+def patch_noise(image: Tensor, patch: int = 3) -> float:
+    """Standard deviation that the noise of an image has at most.
+
+    The least eigenvalue of the covariance of its patches (Pyatykh, Hesser and Zheng,
+    IEEE TIP 22:687, 2013): channels and neighbours that depend on each other leave
+    directions to the noise alone. Bands that do not raise it.
+
+    Parameters
+    ----------
+    image : Tensor, shape (c, H, W)
+    patch : int
+        Side of a patch.
+    """
+    if min(image.shape[-2:]) < patch:
+        return float("inf")
+    patches = _patches(image.double(), patch)
+    if len(patches) <= patches.shape[1]:
+        return float("inf")
+    least = torch.linalg.eigvalsh(torch.cov(patches.T))[0]
+    return float(least.clamp(min=0).sqrt())
+
+
+def _fitting(grouping: Grouping, height: int, width: int) -> Grouping | None:
+    room = min(height, width) - grouping.patch
+    window = min(grouping.window, room)
+    if window < 1:
+        return None
+    # a patch in a corner has a quarter of the window
+    count = min(grouping.count, (window + 1) ** 2)
+    return Grouping(grouping.patch, window, count, grouping.step)
+
+
+def _patches(image: Tensor, side: int) -> Tensor:
+    """All patches, row by row: (n, c side side)."""
+    return functional.unfold(image[None], side)[0].T
+
+
+@dataclass(frozen=True)
+class _PatchSpace:
+    """Principal directions of an image's patches that hold more than noise."""
+
+    mean: Tensor
+    directions: Tensor
+
+    @classmethod
+    def of(cls, image: Tensor, sigma: float, side: int) -> _PatchSpace:
+        patches = _patches(image, side).double()
+        values, vectors = torch.linalg.eigh(torch.cov(patches.T))
+        kept = max(len(image), int((values > (1 + _FAINT) * sigma**2).sum()))
+        return cls(patches.mean(0).to(image.dtype), vectors[:, -kept:].to(image.dtype))
+
+    def project(self, patches: Tensor) -> Tensor:
+        return (patches - self.mean) @ self.directions
+
+    def restore(self, sums: Tensor, weights: Tensor) -> Tensor:
+        """Patches of sums of projected ones, with the weights of the sums (n, 1)."""
+        return sums @ self.directions.T + weights * self.mean
+
+
+_FAINT = 0.05  # signal, as a share of the noise's variance, that is not worth a direction
+_STRIP = 2**21  # distances held at a time
+_CHUNK = 2**22  # values of grouped patches held at a time
+
+
+def _pass(
+    image: Tensor,
+    guide: Tensor,
+    space: _PatchSpace,
+    sigma: float,
+    how: Grouping,
+    cancel: CancelToken,
+    noisy: bool,
+) -> Tensor:
+    """One pass: groups of patches that are alike in `guide`, estimated in `image`."""
+    height, width = image.shape[-2:]
+    total, weight = torch.zeros_like(image), torch.zeros_like(image[:1])
+    rows = _positions(height - how.patch + 1, how.step)
+    columns = _positions(width - how.patch + 1, how.step).to(image.device)
+    most = max(1, _STRIP // ((2 * how.window + 1) ** 2 * len(columns)))
+    for part in rows.split(most):
+        cancel.check()
+        top = max(0, int(part[0]) - how.window)
+        bottom = min(height, int(part[-1]) + how.window + how.patch)
+        strip = slice(top, bottom)
+        groups = _alike(guide[:, strip], (part - top).to(image.device), columns, how)
+        sums, counts = _estimate(
+            image[:, strip], guide[:, strip], groups, space, sigma, how.patch, noisy
+        )
+        size = (bottom - top, width)
+        total[:, strip] += functional.fold(sums.T[None].contiguous(), size, how.patch)[0]
+        spread = counts.expand(-1, how.patch**2).T[None].contiguous()
+        weight[:, strip] += functional.fold(spread, size, how.patch)[0]
+    return total / weight
+
+
+def _positions(count: int, step: int) -> Tensor:
+    """Every `step`-th of so many positions, and the last."""
+    positions = list(range(0, count, step))
+    if positions[-1] != count - 1:
+        positions.append(count - 1)
+    return torch.tensor(positions)
+
+
+def _alike(guide: Tensor, rows: Tensor, columns: Tensor, how: Grouping) -> Tensor:
+    """Indices (references, count) of the patches nearest to each reference patch."""
+    _, height, width = guide.shape
+    reach = range(-how.window, how.window + 1)
+    shifts = [(dy, dx) for dy in reach for dx in reach]
+    border = (how.window,) * 4
+    padded = functional.pad(guide[None], border)[0]
+    outside = functional.pad(torch.zeros_like(guide[:1]), border, value=float("inf"))
+    distances = guide.new_empty(len(shifts), len(rows), len(columns))
+    for k, (dy, dx) in enumerate(shifts):
+        y, x = how.window + dy, how.window + dx
+        apart = (guide - padded[:, y : y + height, x : x + width]).square().sum(0, keepdim=True)
+        apart += outside[:, y : y + height, x : x + width]
+        mean = functional.avg_pool2d(apart[None], how.patch, 1)[0, 0]
+        distances[k] = mean[rows[:, None], columns]
+    best = distances.flatten(1).T.topk(how.count, largest=False).indices
+    across = width - how.patch + 1
+    away = torch.tensor([dy * across + dx for dy, dx in shifts], device=guide.device)
+    own = (rows[:, None] * across + columns).flatten()
+    return own[:, None] + away[best]
+
+
+def _estimate(
+    image: Tensor,
+    guide: Tensor,
+    groups: Tensor,
+    space: _PatchSpace,
+    sigma: float,
+    side: int,
+    noisy: bool,
+) -> tuple[Tensor, Tensor]:
+    """Sums of the estimates of every patch, and how many there are of each (n, 1)."""
+    observed = space.project(_patches(image, side))
+    known = observed if noisy else space.project(_patches(guide, side))
+    sums, counts = torch.zeros_like(observed), torch.zeros_like(observed[:, :1])
+    size = groups.shape[1]
+    for part in groups.split(max(1, _CHUNK // (size * observed.shape[1]))):
+        chosen = known[part]
+        mean = chosen.mean(1, keepdim=True)
+        about = chosen - mean
+        values, vectors = torch.linalg.eigh(about.transpose(1, 2) @ about / (size - 1))
+        if noisy:  # what they vary by holds the noise
+            gain = (values - sigma**2).clamp(min=0) / values.clamp(min=sigma**2)
+        else:
+            gain = values.clamp(min=0) / (values.clamp(min=0) + sigma**2)
+        part_of = ((observed[part] - mean) @ vectors) * gain[:, None]
+        estimate = mean + part_of @ vectors.transpose(1, 2)
+        index = part.flatten()
+        sums.index_add_(0, index, estimate.reshape(len(index), -1))
+        counts.index_add_(0, index, counts.new_ones(len(index), 1))
+    return space.restore(sums, counts), counts
