@@ -65,7 +65,8 @@ def measure(
     error = np.abs(fused.values.astype(float) - z)
     deviation = fused.coords["deviation"].values.astype(float)
     noise = reference_noise(z)[:, None, None]
-    factor = record.get("calibration")
+    calibration = record.get("calibration")
+    plain = None if calibration is None else deviation / _factors(y, **calibration)
     return {
         "scene": pair.stem,
         "shape": list(z.shape),
@@ -77,9 +78,9 @@ def measure(
         "device_name": record["name"],
         "threads": record.get("threads"),
         "versions": record["versions"],
-        "calibration": factor,
+        "calibration": calibration,
         "calibrated": _fit(error, deviation, noise),
-        "plain": None if factor is None else _fit(error, deviation / factor, noise),
+        "plain": None if plain is None else _fit(error, plain, noise),
         "reference_noise": float(np.sqrt(np.mean(noise**2))),
         "spearman": float(spearmanr(deviation.ravel(), error.ravel())[0]),
         "spearman_map": float(spearmanr(_rms(deviation, 0).ravel(), _rms(error, 0).ravel())[0]),
@@ -87,6 +88,15 @@ def measure(
         "seconds": ended - begun,
         "uncertainty_seconds": ended - told[-2],
     }
+
+
+def _factors(y: npt.NDArray[np.floating], factor: float, contrast: float) -> Floats:
+    """What every pixel's deviation was multiplied by, (H, W)."""
+    import torch
+
+    from napari_hsfusion.engine.calibration import relief
+
+    return np.asarray(factor * np.exp(0.5 * contrast * relief(torch.as_tensor(y)).numpy()))
 
 
 def reference_noise(z: npt.NDArray[np.floating]) -> Floats:

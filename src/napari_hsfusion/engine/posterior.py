@@ -13,27 +13,22 @@ only the second needs samples (Siden, Lindgren, Bolin and Villani, JCGS 27:898, 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, one_hot
+from torch.nn.functional import avg_pool2d
 
 from .device import limited_threads, threads_for
 from .events import CancelToken, Step
 from .observation import NormalEquations, Problem
-from .spread import STAGE, SubspaceDeviation, drained
+from .spread import STAGE, SubspaceDeviation
 from .subspace import System
-from .wald import one_ratio_down
 
 _TOLERANCE = 1e-3  # of a sample's solve: far below what a few samples leave uncertain
 _ITERATIONS = 100
-_TRIAL_SAMPLES = 16  # one ratio down, where they cost little
-_LEAST = 3  # coarse pixels a side, below which the trial says nothing
 _PIXELS = 16_384  # whose matrices are inverted at a time
-_INSIDE = 0.682689492137086  # share of a normal distribution within one deviation
 
 
 @dataclass(frozen=True)
@@ -82,7 +77,12 @@ class Posterior:
                 index += 1
                 yield Step(STAGE, index, samples)
             del local
-        return SubspaceDeviation(total, self.basis, outside_variance(self.problem, self.basis))
+        return SubspaceDeviation(
+            total,
+            self.basis,
+            outside_variance(self.problem, self.basis),
+            outside_profile(self.problem, self.basis),
+        )
 
 
 def _varying_mean(system: System, local: Tensor, generator: torch.Generator) -> Tensor:
@@ -155,83 +155,20 @@ def outside_variance(problem: Problem, basis: Tensor) -> Tensor:
     return (rest.square().mean(1) - noise).clamp(min=0.0).to(basis.dtype)
 
 
-@dataclass(frozen=True)
-class CalibratedSampling:
-    """The posterior's deviations, scaled by what they miss where the truth is known.
+def outside_profile(problem: Problem, basis: Tensor) -> Tensor:
+    """Where the signal outside a subspace is, shape (H, W): 1 on average, and nowhere negative.
 
-    One ratio down the LR-HSI itself is the reference, and the same prior covariances are
-    put to the test there: they are of detail one octave below the LR-HSI, the missing
-    detail is of as many octaves as the ratio has. The factor brings the share of errors
-    within one deviation to that of a normal distribution.
+    The residual's power in the LR-HSI over all bands, less the noise, over 3 x 3 pixels.
     """
-
-    posterior: Posterior
-
-    def __call__(
-        self, samples: int, generator: torch.Generator, cancel: CancelToken
-    ) -> Generator[Step, None, SubspaceDeviation]:
-        """Draw the samples, and calibrate what they say."""
-        found = yield from self.posterior.deviation(samples, generator, cancel)
-        cancel.check()
-        factor = self._factor(generator, cancel)
-        record: dict[str, Any] = {"calibration": factor}
-        return replace(found, factor=1.0 if factor is None else factor, record=record)
-
-    def _factor(self, generator: torch.Generator, cancel: CancelToken) -> float | None:
-        problem, basis = self.posterior.problem, self.posterior.basis
-        if min(problem.x.shape[-2:]) < _LEAST * problem.spatial.ratio:
-            return None
-        trial = one_ratio_down(problem)
-        if trial is None:
-            return None
-        with limited_threads(threads_for(basis.shape[0] * trial.y[0].numel())):
-            systems = [_below(trial, system) for system in self.posterior.systems]
-            mean = torch.stack(
-                [s.equations.solve(s.rhs, torch.zeros_like(s.rhs))[0] for s in systems]
-            ).mean(0)
-        small = Posterior(trial, basis, systems, mean)
-        found = drained(small.deviation(_TRIAL_SAMPLES, generator, cancel))
-        truth = problem.x[:, : mean.shape[-2], : mean.shape[-1]]
-        error = torch.tensordot(basis.T, mean, dims=1) - truth
-        deviation = found.bands(0, len(truth))
-        if trial.mask_y is not None:
-            error, deviation = error[:, trial.mask_y > 0], deviation[:, trial.mask_y > 0]
-        return fitting_factor(error, deviation, problem.sigma_x)
-
-
-def _below(trial: Problem, system: System) -> System:
-    """Normal equations of a pair one ratio down, with the prior covariances of the pair itself.
-
-    A pixel there has the class that most of the pixels have that it covers.
-    """
-    known = system.equations
-    membership = known.membership
-    if membership is not None:
-        ratio = trial.spatial.ratio
-        height, width = (ratio * n for n in trial.y.shape[-2:])
-        votes = avg_pool2d(membership[None, :, :height, :width], ratio)[0]
-        membership = one_hot(votes.argmax(0), len(votes)).permute(2, 0, 1).to(votes)
-    equations = NormalEquations(trial, known.basis, known.precision, membership)
-    mean = trial.spatial.upsample(torch.tensordot(known.basis, trial.x, dims=1))
-    return System(equations, equations.data() + equations.prior(mean))
-
-
-def fitting_factor(error: Tensor, deviation: Tensor, noise: float) -> float:
-    """Factor f by which deviations must be multiplied to fit errors against a noisy truth.
-
-    As many errors as of a normal distribution lie within
-    ``sqrt(f^2 deviation^2 + noise^2)``.
-
-    Parameters
-    ----------
-    error, deviation : Tensor
-        Of one shape.
-    noise : float
-        Standard deviation of the reference's own noise.
-    """
-    beyond = (error.double().square() - noise**2).clamp(min=0.0)
-    ratio = beyond / deviation.double().square().clamp(min=1e-30)
-    return float(np.sqrt(np.quantile(ratio.flatten().cpu().numpy(), _INSIDE)))
+    rest = problem.x - torch.tensordot(basis.T, torch.tensordot(basis, problem.x, dims=1), dims=1)
+    power = rest.square().mean(0)
+    if problem.mask_x is not None:
+        power = torch.where(problem.mask_x > 0, power, power[problem.mask_x > 0].mean())
+    power = power - problem.sigma_x**2 * (1.0 - len(basis) / len(problem.x))
+    smooth = avg_pool2d(power[None], 3, 1, 1, count_include_pad=False)
+    image = problem.spatial.upsample(smooth)[0].clamp(min=0.0)
+    mean = image.mean()
+    return image / mean if bool(mean > 0) else torch.ones_like(image)
 
 
 def posterior_cost(pixels: int, d: int, bands: int, rows: int, samples: int) -> dict[str, float]:

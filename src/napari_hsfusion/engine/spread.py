@@ -45,7 +45,8 @@ class SubspaceDeviation:
     """Deviation of ``Z = A x3 E`` from the covariance of A at every pixel.
 
     The variance of band b at a pixel with covariance S is ``e_b^T S e_b`` plus what lies
-    outside the subspace; the deviation is its root times the factor.
+    outside the subspace, ``outside`` of the band times ``profile`` of the pixel; the
+    deviation is its root times the factor.
 
     Attributes
     ----------
@@ -53,14 +54,16 @@ class SubspaceDeviation:
     basis : Tensor, shape (d, C)
     outside : Tensor, shape (C,)
         Variances.
-    factor : float
+    profile : Tensor, shape (H, W)
+    factor : Tensor, shape (H, W), or float
     record : mapping
     """
 
     covariance: Tensor
     basis: Tensor
     outside: Tensor
-    factor: float = 1.0
+    profile: Tensor
+    factor: Tensor | float = 1.0
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def bands(self, start: int, stop: int) -> Tensor:
@@ -68,7 +71,7 @@ class SubspaceDeviation:
         part = self.basis[:, start:stop].to(self.covariance)
         weights = (part[:, None] * part[None]).flatten(0, 1).T
         inside = torch.tensordot(weights, self.covariance.flatten(0, 1), dims=1)
-        beyond = self.outside[start:stop].to(inside).reshape(-1, 1, 1)
+        beyond = self.outside[start:stop].to(inside).reshape(-1, 1, 1) * self.profile
         return self.factor * (inside.clamp_(min=0.0) + beyond).sqrt_()
 
 

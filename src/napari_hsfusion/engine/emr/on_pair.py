@@ -8,10 +8,13 @@ the network changes is worth keeping.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +26,6 @@ from ..observation import Problem
 from ..training import averaged_network, train
 from ..training_recipe import Recipe
 from ..training_team import Team
-from ..wald import one_ratio_down
 from .batch import Batch
 from .model import EmrModel
 from .start import start_estimate
@@ -69,16 +71,29 @@ def small_scene(problem: Problem, start: str, seed: int) -> SmallScene:
             f"training on the pair: expected an LR-HSI of at least {3 * s} x {3 * s} pixels at a "
             f"ratio of {s}, got {problem.x.shape[-2]} x {problem.x.shape[-1]}"
         )
-    small = one_ratio_down(problem)
-    if small is None:
-        raise PairError("training on the pair: gaps touch every coarse pixel of the LR-HSI")
+    down = problem.spatial.resized((h, w))
     clean = problem.x[:, :h, :w].contiguous()
+    fine = problem.spatial.forward(problem.y)[:, :h, :w].contiguous()
+    usable = _usable(problem, h, w)
+    coarse_usable = ~down.footprint(~usable)
+    if not coarse_usable.any():
+        raise PairError("training on the pair: gaps touch every coarse pixel of the LR-HSI")
+    small = dataclasses.replace(
+        problem,
+        x=down.forward(clean),
+        y=fine,
+        spatial=down,
+        sigma_x=max(problem.sigma_x * down.energy() ** 0.5, 1e-6),
+        sigma_y=max(problem.sigma_y * problem.spatial.energy() ** 0.5, 1e-6),
+        mask_x=None if coarse_usable.all() else torch.as_tensor(coarse_usable).to(fine),
+        mask_y=None if usable.all() else torch.as_tensor(usable).to(fine),
+    )
     batch = Batch(
         clean=clean[None],
         coarse=small.x[None],
         up=start_estimate(small, start, seed, problem)[None],
-        msi=small.y[None],
-        edges=edge_map(small.y[None]),
+        msi=fine[None],
+        edges=edge_map(fine[None]),
     )
     held = max(s, w // 4 // s * s)
     return SmallScene(batch, w - held)
@@ -204,3 +219,12 @@ def worth(scene: SmallScene, model: EmrModel, seed: int) -> float:
     wanted = (batch.clean - batch.up)[held].double()
     power = float(change.square().sum())
     return min(1.0, max(0.0, float((change * wanted).sum()) / power)) if power > 0 else 0.0
+
+
+def _usable(problem: Problem, h: int, w: int) -> npt.NDArray[np.bool_]:
+    usable = np.ones(problem.x.shape[-2:], dtype=bool)
+    if problem.mask_x is not None:
+        usable &= problem.mask_x.cpu().numpy() > 0
+    if problem.mask_y is not None:
+        usable &= ~problem.spatial.footprint(problem.mask_y.cpu().numpy() == 0)
+    return usable[:h, :w]

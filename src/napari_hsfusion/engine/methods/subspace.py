@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Generator
 
 import torch
+from torch import Tensor
 
 from ...params import SUBSPACE_PRESETS, SubspaceParams
+from ..calibration import CalibratedSampling
 from ..device import limited_threads, threads_for
 from ..events import Event, Preview, Started, Step
 from ..observation import Problem
-from ..posterior import CalibratedSampling, Posterior, posterior_cost
-from ..subspace import choose_prior, resolve_dimensions, solve_map, spectral_basis
+from ..posterior import Posterior, posterior_cost
+from ..subspace import System, choose_prior, resolve_dimensions, solve_map, spectral_basis
 from .base import Context, Method, Outcome, Shape
 
 
@@ -35,12 +37,17 @@ def _run(
     yield Step("solve", 1, 1)
     yield Preview("solve", 1, 1, coefficients, basis, problem.scale)
 
+    def closed(trial: Problem) -> tuple[Tensor, list[System]]:
+        prior = choose_prior(trial, basis, params.classes, context.seed)
+        mean, system, _ = solve_map(trial, basis, prior)
+        return mean, [system]
+
     posterior = Posterior(problem, basis, [system], coefficients)
     return Outcome(
         coefficients,
         basis,
         {"dimensions": len(basis), "iterations": taken},
-        sampling=CalibratedSampling(posterior),
+        sampling=CalibratedSampling(posterior, closed),
     )
 
 
