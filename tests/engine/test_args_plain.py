@@ -18,6 +18,7 @@ from napari_hsfusion.engine.device import sent
 from napari_hsfusion.engine.diffusion.published import PublishedSampler
 from napari_hsfusion.engine.diffusion.schedules import exponential_schedule
 from napari_hsfusion.engine.events import CancelToken
+from napari_hsfusion.engine.nets.frozen import recomputed_silu
 from napari_hsfusion.engine.nets.initialise import initialise
 from napari_hsfusion.engine.nets.spectral_mlp import SpectralMLP
 from napari_hsfusion.engine.nets.unet import SpatialUNet, upsampled_convolution
@@ -130,6 +131,39 @@ def test_upsampling_within_the_convolution() -> None:
     image = torch.randn((2, 4, 5, 7), generator=generator, dtype=torch.float64)
     expected = layer(functional.interpolate(image, scale_factor=2.0, mode="nearest"))
     torch.testing.assert_close(upsampled_convolution(layer, image), expected, **TIGHT)
+
+
+def test_what_a_frozen_network_keeps() -> None:
+    """Frozen weights: the same gradient of the image, and no input of a convolution kept."""
+    network = _awake(SpatialUNet(D, 8, (1, 2), 1))
+    generator = torch.Generator().manual_seed(1)
+    state = torch.randn((1, D, 16, 16), generator=generator, dtype=torch.float64).requires_grad_()
+    gradients, kept = [], []
+    for free in (True, False):
+        network.requires_grad_(free)
+        storages: dict[int, Tensor] = {}
+
+        def pack(tensor: Tensor, storages: dict[int, Tensor] = storages) -> Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            out = network(state, torch.tensor([400]))
+        gradients.append(torch.autograd.grad(out.square().sum(), state)[0])
+        images = [t for t in storages.values() if t.ndim == 4 and t.shape[0] == 1]
+        kept.append(sum(t.untyped_storage().nbytes() for t in images))
+    torch.testing.assert_close(gradients[1], gradients[0], **TIGHT)
+    assert kept[1] < 0.75 * kept[0]
+
+
+def test_an_activation_worked_out_again() -> None:
+    """The gradient of the normalised SiLU, against differences and torch's own."""
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randn((2, 4, 3, 5), generator=generator, dtype=torch.float64).requires_grad_()
+    weight, bias = torch.rand((2, 4), generator=generator, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: recomputed_silu(x, 2, weight, bias, 1e-5), image)
+    expected = functional.silu(functional.group_norm(image, 2, weight, bias, 1e-5))
+    torch.testing.assert_close(recomputed_silu(image, 2, weight, bias, 1e-5), expected, **TIGHT)
 
 
 class _Watch(TorchDispatchMode):

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .frozen import convolution, normalised_silu, transposed_convolution
+
 
 def sinusoidal_embedding(times: Tensor, width: int, period: float = 10_000.0) -> Tensor:
     """Sines and cosines of `times` (n,) at `width // 2` frequencies: (n, width)."""
@@ -39,10 +41,9 @@ def upsampled_convolution(layer: nn.Conv2d, image: Tensor) -> Tensor:
     Tensor, shape (n, outside, 2 H, 2 W)
     """
     if image.device.type != "cpu":
-        out: Tensor = layer(functional.interpolate(image, scale_factor=2.0, mode="nearest"))
-        return out
+        return convolution(layer, functional.interpolate(image, scale_factor=2.0, mode="nearest"))
     kernel = _doubled(_doubled(layer.weight, 2), 3).transpose(0, 1)
-    return functional.conv_transpose2d(image, kernel, layer.bias, stride=2, padding=1)
+    return transposed_convolution(image, kernel, layer.bias)
 
 
 def _doubled(kernel: Tensor, dim: int) -> Tensor:
@@ -51,9 +52,14 @@ def _doubled(kernel: Tensor, dim: int) -> Tensor:
     return torch.stack([third, second + third, first + second, first], dim)
 
 
-def _silu(fresh: Tensor) -> Tensor:
-    """SiLU of an image that nothing else sees: in its place, unless a gradient needs it."""
-    return functional.silu(fresh, inplace=not torch.is_grad_enabled())
+def _activated(norm: nn.GroupNorm, image: Tensor) -> Tensor:
+    """SiLU of the normalised image."""
+    return normalised_silu(image, norm.num_groups, norm.weight, norm.bias, norm.eps)
+
+
+def _plain(layer: nn.Module) -> nn.Conv2d:
+    assert isinstance(layer, nn.Conv2d)
+    return layer
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -74,20 +80,22 @@ class ResidualBlock(nn.Module):
 
     def forward(self, image: Tensor, embedding: Tensor) -> Tensor:
         """Map (n, inside, H, W) to (n, outside, H, W)."""
-        hidden = self.conv1(_silu(self.norm1(image)))
+        hidden = convolution(self.conv1, _activated(self.norm1, image))
         scale, shift = self.time(functional.silu(embedding)).chunk(2, dim=1)
-        hidden = self._modulated(hidden, 1 + scale, shift)
-        out: Tensor = self.skip(image) + self.conv2(_silu(hidden))
-        return out
+        hidden = convolution(self.conv2, self._modulated(hidden, 1 + scale, shift))
+        skip = convolution(self.skip, image) if isinstance(self.skip, nn.Conv2d) else image
+        return skip + hidden
 
     def _modulated(self, image: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """Second normalisation, times `scale` (n, c) plus `shift` (n, c)."""
+        """SiLU of the second normalisation times `scale` (n, c) plus `shift` (n, c)."""
         norm = self.norm2
         if len(image) > 1:
-            return torch.addcmul(shift[:, :, None, None], norm(image), scale[:, :, None, None])
+            shape = (*scale.shape, 1, 1)
+            both = torch.addcmul(shift.reshape(shape), norm(image), scale.reshape(shape))
+            return functional.silu(both, inplace=not torch.is_grad_enabled())
         # the affine map of the normalisation takes it in: two passes over the image less
         weight, bias = norm.weight * scale[0], norm.bias * scale[0] + shift[0]
-        return functional.group_norm(image, norm.num_groups, weight, bias, norm.eps)
+        return normalised_silu(image, norm.num_groups, weight, bias, norm.eps)
 
 
 class SpatialUNet(nn.Module):
@@ -174,7 +182,7 @@ class SpatialUNet(nn.Module):
                 image = block(image, embedding)
                 skips.append(image)
             if level < len(self.shrink):
-                image = self.shrink[level](image)
+                image = convolution(_plain(self.shrink[level]), image)
                 skips.append(image)
         for block in self.middle:
             image = block(image, embedding)
@@ -183,8 +191,6 @@ class SpatialUNet(nn.Module):
             for block in stage:
                 image = block(torch.cat([image, skips.pop()], dim=1), embedding)
             if level < len(self.grow):
-                layer = self.grow[level]
-                assert isinstance(layer, nn.Conv2d)
-                image = upsampled_convolution(layer, image)
-        out: Tensor = self.tail(_silu(self.tail_norm(image)))
+                image = upsampled_convolution(_plain(self.grow[level]), image)
+        out = convolution(self.tail, _activated(self.tail_norm, image))
         return out[..., :height, :width]
