@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from napari_hsfusion import api
 from napari_hsfusion._reproduce import study
 from napari_hsfusion._reproduce.designs import TABLES, tables_for, variants_of
+from napari_hsfusion._reproduce.failures import FailedRun, noting_failures
 from napari_hsfusion._reproduce.interface import Budget, Reproduced, Scored
 from napari_hsfusion._reproduce.tables import markdown_text
 from napari_hsfusion._training import run as training
@@ -430,28 +431,16 @@ def test_bad_options(folders: Path) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    ("failure", "words"),
-    [
-        (TrainingError("training diverged at step 1"), "training diverged at step 1"),
-        (torch.cuda.OutOfMemoryError("CUDA out of memory"), "the memory does not suffice"),
-        (
-            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
-            "the memory does not suffice",
-        ),
-    ],
-)
-def test_a_design_that_fails_is_a_row(
-    folders: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, words: str
-) -> None:
+def test_a_design_that_fails_is_a_row(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says why; the others are as without it, and resuming does not try it again."""
+    words = "training diverged at step 1"
     real = study.training_events
     tried: list[Any] = []
 
     def failing(*arguments: Any, **options: Any) -> Any:
         tried.append(options["design"])
         if options["design"].get("noise") == "plain":
-            raise failure
+            raise TrainingError(words)
         return (yield from real(*arguments, **options))
 
     monkeypatch.setattr(study, "training_events", failing)
@@ -477,19 +466,29 @@ def test_a_design_that_fails_is_a_row(
     assert again.record["designs"] == designs
 
 
-def test_a_bug_is_no_failed_design(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What no diverging or too large training raises ends the study; what is done is kept."""
-    real = study.training_events
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TrainingError("training diverged at step 1"), "training diverged at step 1"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), "the memory does not suffice"),
+        (MemoryError(), "the memory does not suffice"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            "the memory does not suffice",
+        ),
+        (torch.linalg.LinAlgError("singular"), "no solution: singular"),
+    ],
+)
+def test_what_fails_a_design(error: Exception, words: str) -> None:
+    with pytest.raises(FailedRun, match=words), noting_failures():
+        raise error
 
-    def failing(*arguments: Any, **options: Any) -> Any:
-        if options["design"].get("noise") == "plain":
-            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-        return (yield from real(*arguments, **options))
 
-    monkeypatch.setattr(study, "training_events", failing)
-    with pytest.raises(RuntimeError, match="shapes"):
-        reproduce(folders, **SMALL)
-    assert set(record_in(folders / "out")["designs"]) == {"full"}
+@pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes"), Cancelled("cancelled")])
+def test_what_ends_a_study(error: Exception) -> None:
+    """A bug, or whoever waits for it."""
+    with pytest.raises(type(error), match=str(error)), noting_failures():
+        raise error
 
 
 def test_a_cube_that_is_not_finite_is_a_failed_design(

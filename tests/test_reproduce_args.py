@@ -433,12 +433,12 @@ def test_gaps_and_bad_bands(tmp_path: Path) -> None:
 
 def test_a_budget_of_time(tmp_path: Path) -> None:
     """As many steps as fit, in the published proportion; kept for all that resumes."""
-    minutes = 0.02
+    minutes = 0.005
     done = reproduce(tmp_path, budget=f"minutes={minutes}")
     full = done.record["designs"]["full on demo"]
     spatial, spectral = full["steps"]
     assert spectral == round(spatial * 400 / 30)
-    assert full["training_seconds"] < 5 * 60 * minutes  # on a busy machine
+    assert full["training_seconds"] < 60 * minutes + 5  # on a busy machine
     (plan,) = (tmp_path / "networks").rglob("plan.json")
     kept = json.loads(plan.read_text(encoding="utf-8"))
     assert (kept["spatial_steps"], kept["spectral_steps"]) == (spatial, spectral)
@@ -455,14 +455,16 @@ def test_a_budget_of_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resources(
+    made: tuple[Path, Reproduced, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each in a process of its own; figures are those of fusing here."""
     table = args_designs._TABLES["resources"]
     kept = (table.rows[0], table.rows[-1])
     monkeypatch.setitem(args_designs._TABLES, "resources", replace(table, rows=kept))
     done = reproduce(tmp_path / "resources", RESOURCES)
     full, plain = (done.record["designs"][f"{name} on demo"] for name in ("full", "bicubic"))
-    twin = reproduce(tmp_path / "argm").record["designs"]["full on demo"]
+    twin = made[1].record["designs"]["full on demo"]
     assert full["figures"] == twin["figures"]
     assert (full["steps"], full["parameters"]) == ([2, 27], twin["parameters"])
     assert plain["parameters"] == 0
