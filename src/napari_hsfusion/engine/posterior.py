@@ -38,10 +38,11 @@ class Posterior:
     Attributes
     ----------
     problem : Problem
+        As it was given, noise and all.
     basis : Tensor, shape (d, C)
         Orthonormal rows.
     systems : sequence of System
-        One a partition.
+        One a partition; of the pair, or of what was made of it by denoising.
     mean : Tensor, shape (d, H, W)
         Mean of their solutions.
     """

@@ -95,6 +95,7 @@ def _proximal(
     basis = spectral_basis(problem, params.dimensions)
     threads = threads_for(params.dimensions * problem.y[0].numel())
     record: dict[str, Any] = {"dimensions": params.dimensions, "prior_weight": 0.0}
+    given = problem
     if params.denoise:
         with limited_threads(threads):
             problem, taken = clean_pair(problem, basis, context.cancel)
@@ -115,11 +116,13 @@ def _proximal(
     yield Preview("closed form", 1, 1, start, basis, problem.scale)
 
     def closed(pair: Problem) -> tuple[Tensor, list[System]]:
+        if params.denoise:
+            pair, _ = clean_pair(pair, basis, context.cancel)
         return average_map(
             pair, basis, params.classes, params.partitions, context.seed, locality=params.locality
         )
 
-    sampling = CalibratedSampling(Posterior(problem, basis, systems, start), closed)
+    sampling = CalibratedSampling(Posterior(given, basis, systems, start), closed)
     if not learnt:
         return Outcome(start, basis, record, sampling=sampling)
     network, _, origin = yield from _networks(problem, params, context, False)
