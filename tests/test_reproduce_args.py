@@ -454,6 +454,19 @@ def test_a_budget_of_time(tmp_path: Path) -> None:
         reproduce(tmp_path, budget=f"minutes={minutes}")
 
 
+def test_a_scene_of_few_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of a step is found with as many dimensions as it has bands."""
+    table = args_designs._TABLES["d"]
+    kept = tuple(row for row in table.rows if row.label in ("1", "9"))
+    monkeypatch.setitem(args_designs._TABLES, "d", replace(table, rows=kept))
+    few = make_cube(demo().values[:3], name="few")
+    asked = {"budget": "minutes=0.002", "params": {**NETWORK, "T": 2}, "srf": np.ones((2, 3)) / 3}
+    done = reproduce(tmp_path, CURVES, data=few, tables="d", **asked)
+    first, second = done.record["designs"].values()
+    assert first["figures"]["hsfusion"]["psnr"] > 0
+    assert second["failed"].startswith("9 dimensions: the scene has 3 bands")
+
+
 @pytest.mark.slow
 def test_resources(
     made: tuple[Path, Reproduced, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

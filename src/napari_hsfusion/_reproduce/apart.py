@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..engine.events import CancelToken, Step
+from ..errors import HSFusionError
 from .failures import FailedRun, noting_failures
 
 _IMAGES = ("lr_hsi", "hr_msi", "srf")
@@ -161,7 +162,7 @@ def main(folder: Path) -> None:
                 ):
                     told = now
                     _tell({"step": [event.stage, event.index, event.total]})
-    except FailedRun as failure:
+    except (FailedRun, HSFusionError) as failure:
         _tell({"failed": str(failure)})
         return
     measured = {

@@ -192,7 +192,8 @@ class NetworkStore:
         if self.budget.unit == "steps":
             return _plan(self.budget.amount)
         seconds = 60.0 * self.budget.amount
-        tried = replace(params, T=1, spatial_steps=_MOST, spectral_steps=_MOST)
+        d = min(params.dimensions, *subject.capacity())
+        tried = replace(params, d=d, T=1, spatial_steps=_MOST, spectral_steps=_MOST)
         spatial = self._seconds_a_step(subject, tried, SPATIAL, seconds)
         # the spectral network's turn comes at once after a spatial one that costs nothing
         tiny = replace(
