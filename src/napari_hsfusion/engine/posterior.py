@@ -28,6 +28,7 @@ from .subspace import System
 
 _TOLERANCE = 1e-3  # of a sample's solve: far below what a few samples leave uncertain
 _ITERATIONS = 100
+_APART = 1e-4  # of the partitions' solutions, of which only the differences count
 _PIXELS = 16_384  # whose matrices are inverted at a time
 
 
@@ -69,7 +70,7 @@ class Posterior:
                 local = local_covariance(system.equations, weights)
                 total.add_(local, alpha=1.0 / count)
                 if count > 1:
-                    own, _ = system.equations.solve(system.rhs, like)
+                    own, _ = system.equations.solve(system.rhs, like, tolerance=_APART)
                     _add_outer(total, own - like, 1.0 / count)
             for _ in range(k, samples, count):
                 cancel.check()
@@ -172,7 +173,9 @@ def outside_profile(problem: Problem, basis: Tensor) -> Tensor:
     return image / mean if bool(mean > 0) else torch.ones_like(image)
 
 
-def posterior_cost(pixels: int, d: int, bands: int, rows: int, samples: int) -> dict[str, float]:
+def posterior_cost(
+    pixels: int, d: int, bands: int, rows: int, samples: int, partitions: int = 1
+) -> dict[str, float]:
     """Seconds and bytes that samples of a posterior take on a CPU core.
 
     Parameters
@@ -183,14 +186,17 @@ def posterior_cost(pixels: int, d: int, bands: int, rows: int, samples: int) -> 
         Dimensions of the subspace, bands of the LR-HSI.
     rows : int
         Of the LR-HSI.
-    samples : int
+    samples, partitions : int
     """
-    solve = _SOLVES * d * pixels * (2 * rows + 3 * d)
+    solve = _SOLVES * d * pixels * (2 * rows + 3 * d) / _RATE
+    local = d**3 * pixels / _INVERTING
+    composing = d * d * bands * pixels / _RATE
     return {
-        "seconds": (samples * (solve + 2 * d * d * pixels) + d * d * bands * pixels) / _RATE,
-        "bytes": 4.0 * pixels * (3 * d * d + 2 * bands + 8 * d),
+        "seconds": (samples + 2 * partitions) * solve + partitions * local + composing,
+        "bytes": 4.0 * pixels * (4 * d * d + 2 * bands + (8 + 2 * partitions) * d),
     }
 
 
-_SOLVES = 25  # conjugate-gradient iterations of a sample: measured
-_RATE = 4e9  # multiply-adds a second on one core: measured
+_SOLVES = 60  # conjugate-gradient iterations of a sample: measured
+_RATE = 2e10  # multiply-adds a second on one core: measured
+_INVERTING = 4e8  # entries of d x d x d a second: measured

@@ -190,8 +190,9 @@ def _sampling_cost(
         cost = args_diff_cost(x_shape, y_shape, params, device, False)
         cubes = 4 * 4.0 * x_shape[0] * y_shape[1] * y_shape[2]
         return {"seconds": samples * cost["sampling_seconds"], "bytes": cost["bytes"] + cubes}
-    d = params.d or min(10, x_shape[0])
-    return posterior_cost(y_shape[1] * y_shape[2], d, x_shape[0], x_shape[1], samples)
+    d = params.d or min(_MOST, x_shape[0])
+    pixels = y_shape[1] * y_shape[2]
+    return posterior_cost(pixels, d, x_shape[0], x_shape[1], samples, params.partitions)
 
 
 _FEWEST, _MOST = 8, 16  # dimensions that are chosen by themselves
