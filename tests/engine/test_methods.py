@@ -270,13 +270,21 @@ def test_networks_without_a_use_are_refused(tmp_path: Path) -> None:
             _run(name, pair, networks=tmp_path)
 
 
-def test_defaults_take_few_bands() -> None:
-    """Default dimensions shrink to what the pair has."""
+@pytest.mark.parametrize(("bands", "taken"), [(12, 8), (6, 6)])
+def test_defaults_take_few_bands(bands: int, taken: int) -> None:
+    """Default dimensions are those of the signal, within bounds, or what the pair has."""
+    _, pair = observation(bands=bands)
+    method = get_method("args-diff")
+    *_, finished = method.run(pair, method.presets["fast"])
+    assert finished.record["dimensions"] == taken
+
+
+def test_networks_without_a_learnt_prior_are_refused(tmp_path: Path) -> None:
+    """A folder that nothing would be taken from or kept in."""
     _, pair = observation()
     method = get_method("args-diff")
-    params = method.params.from_settings(QUICK, base=method.presets["fast"])
-    *_, finished = method.run(pair, params)
-    assert finished.record["dimensions"] == 9
+    with pytest.raises(ParameterError, match="networks has no effect with weight=0"):
+        list(method.run(pair, method.presets["fast"], networks=tmp_path))
 
 
 def test_memory_is_released_when_nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +47,37 @@ def test_too_many_dimensions() -> None:
     assert subspace.resolve_dimensions(few, None) == 5
     assert subspace.resolve_dimensions(problem(bands=15), None) == 10
     assert subspace.resolve_dimensions(p, 4) == 4
+
+
+def test_dimensions_of_the_signal() -> None:
+    """As many as were mixed, whatever the noise leaves visible of them."""
+    rng = np.random.default_rng(3)
+    spectra, maps = rng.normal(size=(40, 6)), rng.normal(size=(6, 900))
+    scales = np.array([5.0, 3.0, 2.0, 1.0, 0.5, 1e-3])
+    mixed = (spectra * scales) @ maps / 10 + 0.05 * rng.normal(size=(40, 900))
+    p = problem()
+    x = torch.as_tensor(mixed.reshape(40, 30, 30))
+    found = subspace.signal_dimensions(dataclasses.replace(p, x=x, sigma_x=0.05))
+    assert found == 5
+    assert subspace.resolve_dimensions(p, None, 7) == 7
+    assert subspace.resolve_dimensions(p, None, 70) == 9
+
+
+def test_classes_know_their_place() -> None:
+    """With two classes and much weight on the place, a straight line parts them."""
+    p = problem()
+    basis = subspace.spectral_basis(p, 3)
+
+    def changes(locality: float) -> int:
+        member = subspace.class_prior(p, basis, 2, 0, locality).membership
+        assert member is not None
+        label = member.argmax(0)
+        assert label.unique().numel() == 2
+        along_rows = (label.diff(dim=1) != 0).sum(1).max()
+        return int(max(along_rows, (label.diff(dim=0) != 0).sum(0).max()))
+
+    assert changes(50.0) == 1
+    assert changes(0.0) > 1
 
 
 def _plain_map(p: Problem, e: np.ndarray) -> np.ndarray:

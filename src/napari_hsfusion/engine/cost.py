@@ -15,6 +15,8 @@ from .noise_prediction import SMALL_WORK
 # Multiply-adds a second that the networks reach: measured, orders of magnitude.
 _CPU_RATE_PER_THREAD = 1.0e10
 _CUDA_RATE = 1.0e13
+_TYPICAL = 14  # dimensions that are chosen from the data
+_SOLVE = 40  # conjugate-gradient iterations of a closed form
 _STEP_OVERHEAD = 5e-4  # seconds a step of a network too small to fill the machine
 
 
@@ -47,7 +49,7 @@ def args_diff_cost(
     rate = _CUDA_RATE if device.type == "cuda" else _CPU_RATE_PER_THREAD
     bands, h, w = x_shape
     msi, height, width = y_shape
-    d = params.d or min(10, bands)
+    d = params.d or min(_TYPICAL, bands)
     params = replace(params, d=d)
     pixels = height * width
     threads = 1 if device.type == "cuda" else torch.get_num_threads()
@@ -63,18 +65,25 @@ def args_diff_cost(
         sampling = params.T * (passes * forward + data)
         kept = passes
     else:
-        data = d * pixels * (2 * h + d * (params.classes + 2) + 2 * msi)
+        data = d * pixels * (2 * h + d * 3 + 2 * msi)
+        closed = params.partitions * _SOLVE * data
+        if params.denoise:
+            size = 9 * msi  # of a patch
+            closed += 2 * pixels / 9 * (200 * size**2 + 40 * size**3)
         solves = params.partitions * params.iterations * (2 if params.weight is None else 1)
-        sampling = params.levels * (forward + solves * data)
-        kept = 1
+        learnt = 0.0 if params.weight == 0 else params.levels * (forward + solves * data)
+        training *= bool(learnt)
+        sampling = closed + learnt
+        kept = int(bool(learnt))
     if not train:
         training = 0.0
     if device.type == "cpu" and params.sampler == "proximal":
         threads = threads_for(d * pixels) or threads
-    activations = (
-        4.0 * params.spatial_base * max(12 * 3 * params.spatial_batch * side, 12 * kept * pixels)
-    )
+    batch = 3 * params.spatial_batch * side if kept else 0
+    activations = 4.0 * params.spatial_base * 12 * max(batch, kept * pixels)
     cube = 4.0 * pixels * (bands + 8 * d + 2 * msi)
+    if params.sampler == "proximal":
+        cube += 4.0 * pixels * params.partitions * (params.classes + d + 4)
     return {
         "seconds": training / rate + sampling / rate / threads,
         "training_seconds": training / rate,
