@@ -73,8 +73,8 @@ class Budget:
 
     size: int = 128
     bands: int = 60
-    preset: str = "fast"
-    changes: tuple[tuple[str, Any], ...] = (("levels", 24),)
+    preset: str = "balanced"
+    changes: tuple[tuple[str, Any], ...] = (("levels", 24), ("spatial_steps", 100))
     trials: int = 12
 
 

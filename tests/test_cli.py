@@ -520,7 +520,7 @@ def quick_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     full = scene.demo_scene
     monkeypatch.setattr(scene, "demo_scene", lambda: full(size=32, bands=16))
     method = methods.get_method("args-diff")
-    short = dataclasses.replace(method.presets["fast"], spatial_steps=25, levels=2)
+    short = dataclasses.replace(method.presets["balanced"], spatial_steps=25, levels=2)
     quick = dataclasses.replace(method, presets={"short": short}, default_preset="short")
     monkeypatch.setitem(methods._METHODS, "args-diff", quick)
 

@@ -202,7 +202,7 @@ def test_partitions_are_averaged_at_every_level() -> None:
     alone = [
         subspace.solve_map(p, basis, subspace.choose_prior(p, basis, k, 0))[0] for k in (4, 3, 6)
     ]
-    torch.testing.assert_close(start, torch.stack(alone).mean(0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(start, torch.stack(alone).mean(0), atol=1e-3, rtol=0)
     view = BandView.choose(basis, start)
     known = Denoiser(_Known(view.to_state(start) + 0.1))
     options = {"weight": 0.5, "levels": 1, "high": 0.05, "low": 0.05, "iterations": 50}

@@ -448,16 +448,17 @@ def test_presets_and_parameters_come_from_the_method(
     assert widget.preset.value == "balanced"
     assert widget.keywords()["params"] == {}
     widget.preset.value = "fast"
-    widget.params.set_value("levels", 3)
-    assert widget.keywords()["params"] == {"levels": 3}
+    assert "levels" not in widget.params.applicable, "it learns nothing"
+    widget.params.set_value("classes", 3)
+    assert widget.keywords()["params"] == {"classes": 3}
     widget.seed.value = "-4"
     assert "seed: expected a whole number" in widget.summary.text()
     assert not widget.run_button.enabled
     widget.seed.value = "7"
     assert widget.keywords()["seed"] == 7
-    widget.params.set_value("sigma_low", "a lot")
-    assert "sigma_low" in widget.summary.text()
-    widget.params.set_value("sigma_low", 0.005)
+    widget.params.set_value("locality", "a lot")
+    assert "locality" in widget.summary.text()
+    widget.params.set_value("locality", 3.0)
     widget.preset.value = "paper"
     assert "days" in widget.summary.text() or "h" in widget.summary.text()
     assert widget.params.applicable.count("T") == 1

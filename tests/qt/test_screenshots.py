@@ -106,7 +106,7 @@ def test_pictures_are_whole(
     # levels enough that the form, which speaks a few times a second, tells of their middle
     short = {"levels": 200, "weight": 0.3, "spatial_steps": 4, "spatial_base": 8, "iterations": 4}
     changes = tuple(short.items())
-    session = script.Session(theme, tmp_path, script.Budget(64, 20, "fast", changes, 2))
+    session = script.Session(theme, tmp_path, script.Budget(64, 20, "balanced", changes, 2))
     viewer = session.viewer
     window = viewer.window._qt_window
     for name in script.NAMES:
