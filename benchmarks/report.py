@@ -194,11 +194,12 @@ def _training(document: Document) -> list[str]:
 
 
 def _memory(document: Document) -> list[str]:
-    heads = ["channels", "gradient", "package", "plain", "ratio"]
+    heads = ["channels", "gradient", "package", "plain", "ratio", "kept, package", "kept, plain"]
     lines = []
     for row in document["memory"]:
         ours, plain = (row["peak_bytes"][kind] for kind in ("ours", "plain"))
-        sizes = [f"{ours / 2**20:.0f} MB", f"{plain / 2**20:.0f} MB", f"{plain / ours:.2f}"]
+        kept = [_megabytes(row["kept_bytes"][kind]) for kind in ("ours", "plain")]
+        sizes = [_megabytes(ours), _megabytes(plain), f"{plain / ours:.2f}", *kept]
         lines.append([str(row["base"]), _GRADIENTS[row["gradient"]], *sizes])
     return _table(heads, lines)
 
@@ -218,6 +219,10 @@ _TABLES: Mapping[str, Callable[[Document], list[str]]] = {
 def _pair(seconds: Mapping[str, float]) -> list[str]:
     ours, plain = seconds["ours"], seconds["plain"]
     return [_time(ours), _time(plain), f"{plain / ours:.2f}"]
+
+
+def _megabytes(count: float) -> str:
+    return f"{count / 2**20:.0f} MB"
 
 
 def _time(seconds: float) -> str:

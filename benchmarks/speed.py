@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .accuracy import machine
-from .memory import peak, start_of_peak
+from .memory import kept_bytes, peak, start_of_peak
 
 if TYPE_CHECKING:
     import torch
@@ -221,16 +221,24 @@ def measure_training(
 
 
 def measure_memory(case: Case, seed: int, device: str, threads: int) -> dict[str, Any]:
-    """Peak memory of two sampling steps of both, each in a process of its own."""
+    """Peak memory of two sampling steps of both, each in a process of its own.
+
+    Returns
+    -------
+    dict
+        The case; ``peak_bytes``, what the steps add to the resident size or to a GPU's
+        allocations; ``kept_bytes``, what a step keeps for the backward pass.
+    """
     context = multiprocessing.get_context("spawn")
     found = {}
     for kind in KINDS:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             found[kind] = pool.submit(_memory, kind, case, seed, device, threads).result()
-    return {**asdict(case), "peak_bytes": found}
+    names = ("peak_bytes", "kept_bytes")
+    return {**asdict(case), **{n: {kind: found[kind][n] for kind in KINDS} for n in names}}
 
 
-def _memory(kind: str, case: Case, seed: int, device: str, threads: int) -> int:
+def _memory(kind: str, case: Case, seed: int, device: str, threads: int) -> dict[str, int]:
     import torch
 
     torch.set_num_threads(threads)
@@ -244,7 +252,8 @@ def _memory(kind: str, case: Case, seed: int, device: str, threads: int) -> int:
         before = start_of_peak()
     sampler.step(_TIME, _NEXT)
     sampler.step(_NEXT, _NEXT - 2)
-    return (torch.cuda.max_memory_allocated() if on_card else peak()) - before
+    top = (torch.cuda.max_memory_allocated() if on_card else peak()) - before
+    return {"peak_bytes": top, "kept_bytes": kept_bytes(lambda: sampler.gradient(_TIME))}
 
 
 def build(case: Case, seed: int, device: str, dtype: str = "float32") -> Sides:
