@@ -21,7 +21,7 @@ from ..engine.nets.build import spatial_network, spectral_network
 from ..params import ARGS_DIFF_PRESETS, ArgsDiffParams
 from .apart import fuse_apart
 from .args_designs import FULL, RESOURCES, Row, Table
-from .args_networks import SPECTRAL, NetworkStore, Trained
+from .args_networks import SPATIAL, SPECTRAL, NetworkStore, Trained
 from .args_scenes import Subject
 from .failures import FailedRun
 from .scores import no_figures, score_arrays
@@ -203,16 +203,17 @@ class Runner:
         cube, found = yield from fuse_apart(images, job, self.study.cancel)
         stages = found["seconds"]
         training = sum(s for name, s in stages.items() if name.startswith("train "))
-        steps = None
-        if params is not None:
+        steps, weights = None, 0
+        if params is not None and SPATIAL in stages:
             params = replace(params, d=found["dimensions"])
             steps = [params.spatial_steps, params.spectral_steps if SPECTRAL in stages else 0]
+            weights = _weights(params, len(cube))
         return self._entry(
             run,
             {
                 "figures": self._score(run, cube),
                 "steps": steps,
-                "parameters": 0 if params is None else _weights(params, len(cube)),
+                "parameters": weights,
                 "training_seconds": training,
                 "sampling_seconds": sum(stages.values()) - training,
                 **{key: found[key] for key in ("base_bytes", "peak_bytes", "device_bytes")},
