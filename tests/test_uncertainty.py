@@ -22,6 +22,7 @@ SMALL = {"spatial_base": 8, "spatial_levels": 2, "spatial_steps": 3, "spatial_ba
 RUNS: dict[str, dict[str, Any]] = {
     "subspace": {"method": "subspace", "d": 4},
     "classes": {"method": "subspace", "preset": "classes"},
+    "fast": {"method": "args-diff", "preset": "fast"},
     "proximal": {"method": "args-diff", "preset": "fast", "d": 3, "weight": 0.5, **SMALL},
     "published": {
         **{"method": "args-diff", "preset": "paper", "d": 3, "T": 4, "spectral_steps": 3},
@@ -41,7 +42,7 @@ def truth() -> xr.DataArray:
 
 @pytest.fixture(scope="module")
 def pair(truth: xr.DataArray) -> api.SimulatedPair:
-    return api.simulate(truth, 4, "bicubic", SRF, 35.0, 5)
+    return api.simulate(truth, 3, "bicubic", SRF, 35.0, 5)
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +87,21 @@ def test_samples_tell_the_deviation_and_leave_the_cube_alone(
     assert isinstance(events[-1], Finished)
 
 
-def test_deviations_fit_the_errors(
-    truth: xr.DataArray, pair: api.SimulatedPair, sampled: xr.DataArray
-) -> None:
-    """About two thirds of the errors lie within one deviation, and large ones where it is large."""
-    error = np.abs(sampled.values - truth.values)
-    deviation = sampled.deviation.values
-    assert 0.5 < np.mean(error < deviation) < 0.85
-    assert 0.8 < np.mean(error < 2 * deviation) < 0.995
+@pytest.mark.parametrize("run", ["classes", "fast"])
+def test_deviations_fit_the_errors(run: str, truth: xr.DataArray, pair: api.SimulatedPair) -> None:
+    """The share of errors within a deviation is a normal one's, and large ones are where it is large.
+
+    Both of a pair that is denoised first, too; with 16 x 16 pixels to calibrate on the share is
+    known roughly.
+    """
+    cube = fuse(pair, run, samples=6)
+    assert cube.attrs["record"]["calibration"]["factor"] > 0
+    assert ("denoised_x" in cube.attrs["record"]) == (run == "fast")
+    error = np.abs(cube.values - truth.values)
+    deviation = cube.deviation.values
+    assert 0.5 < np.mean(error < deviation) < 0.95
+    assert 0.75 < np.mean(error < 2 * deviation) < 0.999
+    assert np.mean(error < 0.1 * deviation) < 0.25
     order = np.argsort(deviation, axis=None)
     least, most = order[: len(order) // 5], order[-len(order) // 5 :]
     assert error.ravel()[most].mean() > 1.5 * error.ravel()[least].mean()
@@ -157,7 +165,7 @@ def test_samples_cost_time_that_is_told(method: str) -> None:
     )
     assert "uncertainty_seconds" not in none
     assert some["seconds"] == pytest.approx(none["seconds"] + some["uncertainty_seconds"])
-    assert more["uncertainty_seconds"] > 4 * some["uncertainty_seconds"]
+    assert more["uncertainty_seconds"] > 2 * some["uncertainty_seconds"]
     assert some["bytes"] >= none["bytes"]
 
 
@@ -229,7 +237,7 @@ def test_files(sampled: xr.DataArray, tmp_path: Path, suffix: str) -> None:
 
 def test_georeference_goes_along(pair: api.SimulatedPair) -> None:
     high = pair.hr_msi.assign_attrs(crs="EPSG:32632", transform=(2.0, 0, 5e5, 0, -2.0, 5.4e6))
-    low = pair.lr_hsi.assign_attrs(crs="EPSG:32632", transform=(8.0, 0, 5e5, 0, -8.0, 5.4e6))
+    low = pair.lr_hsi.assign_attrs(crs="EPSG:32632", transform=(6.0, 0, 5e5, 0, -6.0, 5.4e6))
     cube = api.fuse(low, high, method="subspace", d=3, samples=2)
     for made in (api.deviation_cube(cube), api.deviation_map(cube)):
         assert made.attrs["crs"] == cube.attrs["crs"]
