@@ -89,7 +89,7 @@ def test_samples_tell_the_deviation_and_leave_the_cube_alone(
 
 @pytest.mark.parametrize("run", ["classes", "fast"])
 def test_deviations_fit_the_errors(run: str, truth: xr.DataArray, pair: api.SimulatedPair) -> None:
-    """The share of errors within a deviation is a normal one's, and large ones are where it is large.
+    """About as many errors as of a normal distribution lie within, large ones where it is large.
 
     Both of a pair that is denoised first, too; with 16 x 16 pixels to calibrate on the share is
     known roughly.
