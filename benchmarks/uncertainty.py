@@ -144,7 +144,7 @@ def figure(rows: Sequence[dict[str, Any]]) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(10, 4.6), layout="constrained")
+    made = Figure(figsize=(13, 4.6), layout="constrained")
     FigureCanvasAgg(made)
     left, right = made.subplots(1, 2)
     for row in rows:
@@ -166,7 +166,7 @@ def figure(rows: Sequence[dict[str, Any]]) -> Figure:
         ylabel="share of errors",
         title="Coverage (dotted: not calibrated)",
     )
-    left.legend(fontsize=6)
+    made.legend(*left.get_legend_handles_labels(), loc="outside right upper", fontsize=7)
     return made
 
 
