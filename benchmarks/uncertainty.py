@@ -147,15 +147,18 @@ def figure(rows: Sequence[dict[str, Any]]) -> Figure:
     made = Figure(figsize=(13, 4.6), layout="constrained")
     FigureCanvasAgg(made)
     left, right = made.subplots(1, 2)
+    scenes = list(dict.fromkeys(row["scene"] for row in rows))
+    runs = list(dict.fromkeys((row["method"], row["preset"]) for row in rows))
     for row in rows:
+        colour = f"C{scenes.index(row['scene'])}"
+        style = {"color": colour, "marker": "osv^Dx+*"[runs.index((row["method"], row["preset"]))]}
         name = f"{row['scene']}, {row['method']} {row['preset']}"
         groups = row["bins"]
-        (line,) = left.loglog(
-            [g["deviation"] for g in groups], [g["error"] for g in groups], "o-", ms=3, label=name
-        )
-        right.plot(NOMINAL, row["calibrated"]["coverage"], "o-", ms=3, color=line.get_color())
+        said, found = ([g[key] for g in groups] for key in ("deviation", "error"))
+        left.loglog(said, found, ms=3.5, label=name, **style)
+        right.plot(NOMINAL, row["calibrated"]["coverage"], ms=3.5, **style)
         if row["plain"] is not None:
-            right.plot(NOMINAL, row["plain"]["coverage"], ":", lw=1, color=line.get_color())
+            right.plot(NOMINAL, row["plain"]["coverage"], ":", lw=1, color=colour)
     ends = [g[k] for row in rows for g in row["bins"] for k in ("deviation", "error")]
     span = min(ends), max(ends)
     left.plot(span, span, "k--", lw=0.8)
