@@ -178,7 +178,7 @@ _TABLES = {
         "method",
         "Table 6",
         (
-            Row("args-diff, published settings"),
+            Row("args-diff, paper"),
             Row("args-diff, balanced", preset="balanced"),
             Row("args-diff, fast", preset="fast"),
             Row("subspace", method="subspace", preset=""),

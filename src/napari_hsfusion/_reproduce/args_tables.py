@@ -141,7 +141,8 @@ def notes(table: Table, lines: Sequence[Line], record: Mapping[str, Any]) -> lis
         f"{noise}.",
         f"- Scored in the conventions {' and '.join(CONVENTIONS)} against the crop, divided by its "
         "largest value. A dash: no value.",
-        f"- Hardware: {'; '.join(machines)}. Sampling seconds include reading the networks.",
+        f"- Hardware: {'; '.join(machines)}. Seconds are by the clock, those of sampling "
+        "with reading the networks.",
         f"- *Published*: {table.place} of {CITED}; PSNR, SAM, ERGAS and SSIM in the convention "
         f"{CONVENTIONS[0]}, time of the sampling alone on an RTX 4090. Other data, another budget "
         "and another machine: figures of different rows can be compared, those of the paper with "
@@ -157,7 +158,7 @@ def _more(table: Table) -> list[str]:
             "process's largest resident size; what it was before the run (interpreter, libraries, "
             "the pair) is given beside it. Published memory is the graphics card's.",
             "- `balanced`, `fast`, `subspace` and `bicubic` have their own settings and budgets; "
-            "the budget above is of the published settings' networks.",
+            "the budget above is of the networks of `paper`.",
         ]
     if table.place == "Figure 5":
         return [
