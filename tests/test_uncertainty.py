@@ -19,11 +19,12 @@ from napari_hsfusion.scene import demo_scene
 
 SRF = "gaussian:480/70,560/60,660/60"
 SMALL = {"spatial_base": 8, "spatial_levels": 2, "spatial_steps": 3, "spatial_batch": 2}
+ONE = {"partitions": 1, "denoise": False}
 RUNS: dict[str, dict[str, Any]] = {
     "subspace": {"method": "subspace", "d": 4},
     "classes": {"method": "subspace", "preset": "classes"},
     "fast": {"method": "args-diff", "preset": "fast"},
-    "proximal": {"method": "args-diff", "preset": "fast", "d": 3, "weight": 0.5, **SMALL},
+    "proximal": {"method": "args-diff", "preset": "fast", "d": 3, "weight": 0.5, **ONE, **SMALL},
     "published": {
         **{"method": "args-diff", "preset": "paper", "d": 3, "T": 4, "spectral_steps": 3},
         **{"spatial_blocks": 1, "spatial_patch": 16, **SMALL},
