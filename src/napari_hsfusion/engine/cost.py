@@ -66,13 +66,13 @@ def args_diff_cost(
         kept = passes
     else:
         data = d * pixels * (2 * h + d * 3 + 2 * msi)
-        closed = params.partitions * _SOLVE * data
+        closed = float(params.partitions * _SOLVE * data)
         if params.denoise:
             size = 9 * msi  # of a patch
             closed += 2 * pixels / 9 * (200 * size**2 + 40 * size**3)
         solves = params.partitions * params.iterations * (2 if params.weight is None else 1)
         learnt = 0.0 if params.weight == 0 else params.levels * (forward + solves * data)
-        training *= bool(learnt)
+        training = training if learnt else 0
         sampling = closed + learnt
         kept = int(bool(learnt))
     if not train:
