@@ -15,7 +15,7 @@ from napari_hsfusion.errors import Cancelled
 from napari_hsfusion.scene import demo_scene
 
 SENSOR = "gaussian:480/70,560/60,660/60,835/120"
-TINY = {"preset": "fast", "d": 4, "spatial_base": 8, "spatial_steps": 10, "weight": 0.5}
+TINY = {"d": 4, "weight": 0.5, "spatial_base": 8, "spatial_steps": 10, "levels": 4}
 NEAR_INFRARED = 24  # the band that is watched, counted from 0
 
 

@@ -144,7 +144,15 @@ class ParamsForm(Container):
 
     def _now(self, name: str) -> Any:
         field = self._fields.get(name)
-        return self._value(name) if field is None else _typed(field)
+        if field is None:
+            return self._value(name)
+        value = _typed(field)
+        if isinstance(value, str) and self._specs[name].type in (int, float):
+            try:  # a number is the same however it is written
+                return float(value)
+            except ValueError:
+                return value
+        return value
 
 
 def _field(spec: FieldSpec) -> Field:
