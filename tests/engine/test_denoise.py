@@ -92,6 +92,7 @@ def test_strips_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = nonlocal_bayes(image, 0.1, SMALL)
     monkeypatch.setattr(denoise, "_STRIP", 1)
     monkeypatch.setattr(denoise, "_CHUNK", 1)
+    monkeypatch.setattr(denoise, "_HELD", 1)
     torch.testing.assert_close(nonlocal_bayes(image, 0.1, SMALL), whole, atol=1e-10, rtol=0)
 
 

@@ -93,10 +93,10 @@ def patch_noise(image: Tensor, patch: int = 3) -> float:
     """
     if min(image.shape[-2:]) < patch:
         return float("inf")
-    patches = _patches(image.double(), patch)
-    if len(patches) <= patches.shape[1]:
+    height, width = (n - patch + 1 for n in image.shape[-2:])
+    if height * width <= len(image) * patch**2:
         return float("inf")
-    least = torch.linalg.eigvalsh(torch.cov(patches.T))[0]
+    least = torch.linalg.eigvalsh(_moments(image, patch)[1])[0]
     return float(least.clamp(min=0).sqrt())
 
 
@@ -115,6 +115,23 @@ def _patches(image: Tensor, side: int) -> Tensor:
     return functional.unfold(image[None], side)[0].T
 
 
+def _moments(image: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Mean (n,) and covariance (n, n) of all patches, in double precision, strip by strip."""
+    height, width = image.shape[-2:]
+    level = image.double().mean((1, 2)).repeat_interleave(side**2)
+    size = len(level)
+    total, square = level.new_zeros(size), level.new_zeros(size, size)
+    rows = max(1, _HELD // (size * width))
+    for top in range(0, height - side + 1, rows):
+        strip = image[:, top : min(height, top + rows + side - 1)]
+        about = _patches(strip.double(), side) - level
+        total += about.sum(0)
+        square += about.T @ about
+    count = (height - side + 1) * (width - side + 1)
+    mean = total / count
+    return level + mean, (square - count * torch.outer(mean, mean)) / (count - 1)
+
+
 @dataclass(frozen=True)
 class _PatchSpace:
     """Principal directions of an image's patches that hold more than noise."""
@@ -124,10 +141,10 @@ class _PatchSpace:
 
     @classmethod
     def of(cls, image: Tensor, sigma: float, side: int) -> _PatchSpace:
-        patches = _patches(image, side).double()
-        values, vectors = torch.linalg.eigh(torch.cov(patches.T))
+        mean, covariance = _moments(image, side)
+        values, vectors = torch.linalg.eigh(covariance)
         kept = max(len(image), int((values > (1 + _FAINT) * sigma**2).sum()))
-        return cls(patches.mean(0).to(image.dtype), vectors[:, -kept:].to(image.dtype))
+        return cls(mean.to(image.dtype), vectors[:, -kept:].to(image.dtype))
 
     def project(self, patches: Tensor) -> Tensor:
         return (patches - self.mean) @ self.directions
@@ -140,6 +157,7 @@ class _PatchSpace:
 _FAINT = 0.05  # signal, as a share of the noise's variance, that is not worth a direction
 _STRIP = 2**21  # distances held at a time
 _CHUNK = 2**22  # values of grouped patches held at a time
+_HELD = 2**22  # values of patches, where only their moments are wanted
 
 
 def _pass(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...params import ArgsDiffParams
+from ..device import limited_threads
 from ..events import CancelToken, Event, Preview, Step
 from ..observation import Problem
 from .guidance import guidance_gradient, to_unit
@@ -127,8 +128,9 @@ def sample_published(
     params: ArgsDiffParams,
     generator: torch.Generator,
     cancel: CancelToken,
+    threads: int | None = None,
 ) -> Generator[Event, None, tuple[Tensor, Tensor]]:
-    """Run Algorithm 1 from noise.
+    """Run Algorithm 1 from noise, on so many CPU threads or as torch is set.
 
     On a GPU only some of the steps that it yields have a loss.
 
@@ -147,7 +149,8 @@ def sample_published(
     times = sampling_times(params.T)
     for index, (time, following) in enumerate(pairwise(times), start=1):
         cancel.check()
-        loss = sampler.step(int(time), int(following))
+        with limited_threads(threads):
+            loss = sampler.step(int(time), int(following))
         seen = like.device.type == "cpu" or index == params.T or index % _LOOK == 0
         yield Step(STAGE, index, params.T, float(loss) if seen else None)
         a_now, e_now = to_unit(sampler.a_clean), to_unit(sampler.e_clean)

@@ -26,6 +26,8 @@ from ..device import limited_threads, threads_for
 from ..diffusion.proximal import BandView, Denoiser, proximal_steps
 from ..diffusion.published import sample_published
 from ..events import Event, Preview, Started, Step
+from ..nets.build import spatial_work
+from ..noise_prediction import SMALL_WORK
 from ..observation import Problem
 from ..posterior import Posterior, posterior_cost
 from ..selflearning import obtain_networks
@@ -61,13 +63,15 @@ def _published(
     assert spectral is not None
     # a stream of its own: the noise is the same whether the networks are new or loaded
     generator = torch.Generator().manual_seed((context.seed + _STREAM) % 2**63)
+    work = 3 * spatial_work(params, problem.y[0].numel())
+    threads = 1 if work < SMALL_WORK else None
     coefficients, basis = yield from sample_published(
-        problem, spatial, spectral, params, generator, context.cancel
+        problem, spatial, spectral, params, generator, context.cancel, threads
     )
     record = {"dimensions": params.dimensions, **origin}
 
     def draw(noise: torch.Generator) -> Tensor:
-        run = sample_published(problem, spatial, spectral, params, noise, context.cancel)
+        run = sample_published(problem, spatial, spectral, params, noise, context.cancel, threads)
         a, e = drained(run)
         return torch.tensordot(e.T, a, dims=1).clamp_(*_LIMITS)
 
