@@ -17,6 +17,7 @@ _CPU_RATE_PER_THREAD = 1.0e10
 _CUDA_RATE = 1.0e13
 _TYPICAL = 14  # dimensions that are chosen from the data
 _SOLVE = 40  # conjugate-gradient iterations of a closed form
+_BUFFERS = 6e7  # bytes: libraries loaded on the way, strips; as much again for a training
 _STEP_OVERHEAD = 5e-4  # seconds a step of a network too small to fill the machine
 
 
@@ -63,7 +64,7 @@ def args_diff_cost(
         passes = 3 if params.gradient == "network" else 1
         data = d * (4 * pixels * (h + msi) + 6 * bands * h * w)
         sampling = params.T * (passes * forward + data)
-        kept = passes
+        kept = 19 * passes
     else:
         data = d * pixels * (2 * h + d * 3 + 2 * msi)
         closed = float(params.partitions * _SOLVE * data)
@@ -74,16 +75,18 @@ def args_diff_cost(
         learnt = 0.0 if params.weight == 0 else params.levels * (forward + solves * data)
         training = training if learnt else 0
         sampling = closed + learnt
-        kept = int(bool(learnt))
+        kept = 32 if learnt else 0
     if not train:
         training = 0.0
     if device.type == "cpu" and params.sampler == "proximal":
         threads = threads_for(d * pixels) or threads
+    # images of the finest level's width that a pass holds: measured
     batch = 3 * params.spatial_batch * side if kept else 0
-    activations = 4.0 * params.spatial_base * 12 * max(batch, kept * pixels)
+    activations = 4.0 * params.spatial_base * max(12 * batch, kept * pixels)
     cube = 4.0 * pixels * (bands + 8 * d + 2 * msi)
     if params.sampler == "proximal":
         cube += 4.0 * pixels * params.partitions * (params.classes + d + 4)
+        cube += _BUFFERS * (2 if kept else 1)
     return {
         "seconds": training / rate + sampling / rate / threads,
         "training_seconds": training / rate,
