@@ -280,6 +280,17 @@ def test_networks_are_saved_and_reused(tmp_path: Path) -> None:
             assert torch.equal(a, b)
 
 
+def test_networks_know_whether_the_images_were_denoised() -> None:
+    """Those of the proximal sampler, that is: the published one reads the images as they are."""
+    noisy = replace(SMALL, sampler="proximal", denoise=False)
+    assert selflearning.requirements(noisy, problem(), False, 0.1)["denoise"] is False
+    assert (
+        selflearning.requirements(replace(noisy, denoise=True), problem(), False, 0.1)["denoise"]
+        is True
+    )
+    assert "denoise" not in selflearning.requirements(SMALL, problem(), True, None)
+
+
 def test_saved_networks_that_do_not_fit(tmp_path: Path) -> None:
     """Another architecture, truncated weights, a damaged or later header: each is refused."""
     _obtain(tmp_path)

@@ -64,7 +64,7 @@ def args_diff_cost(
         passes = 3 if params.gradient == "network" else 1
         data = d * (4 * pixels * (h + msi) + 6 * bands * h * w)
         sampling = params.T * (passes * forward + data)
-        kept = 19 * passes
+        held = 19 * passes  # images of the finest width, in a pass: measured
     else:
         data = d * pixels * (2 * h + d * 3 + 2 * msi)
         closed = float(params.partitions * _SOLVE * data)
@@ -75,18 +75,17 @@ def args_diff_cost(
         learnt = 0.0 if params.weight == 0 else params.levels * (forward + solves * data)
         training = training if learnt else 0
         sampling = closed + learnt
-        kept = 32 if learnt else 0
+        held = 32 if learnt else 0
     if not train:
         training = 0.0
     if device.type == "cpu" and params.sampler == "proximal":
         threads = threads_for(d * pixels) or threads
-    # images of the finest level's width that a pass holds: measured
-    batch = 3 * params.spatial_batch * side if kept else 0
-    activations = 4.0 * params.spatial_base * max(12 * batch, kept * pixels)
+    batch = 3 * params.spatial_batch * side if held else 0
+    activations = 4.0 * params.spatial_base * max(12 * batch, held * pixels)
     cube = 4.0 * pixels * (bands + 8 * d + 2 * msi)
     if params.sampler == "proximal":
         cube += 4.0 * pixels * params.partitions * (params.classes + d + 4)
-        cube += _BUFFERS * (2 if kept else 1)
+        cube += _BUFFERS * (2 if held else 1)
     return {
         "seconds": training / rate + sampling / rate / threads,
         "training_seconds": training / rate,

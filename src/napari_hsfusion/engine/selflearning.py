@@ -98,7 +98,7 @@ def requirements(
         **{
             name: value
             for name, value in params.to_record().items()
-            if name in _SHAPING or name.startswith("spatial_")
+            if name == "average" or name.startswith("spatial_")
         },
         "d": params.dimensions,
     }
@@ -109,10 +109,9 @@ def requirements(
             for name, value in params.to_record().items()
             if name.startswith("spectral_")
         }
+    else:  # the proximal sampler's network saw the images as they were denoised, or not
+        wanted["denoise"] = params.denoise
     return wanted
-
-
-_SHAPING = ("average", "denoise")  # besides the widths and budgets: of the weights, the image
 
 
 def fingerprint(problem: Problem) -> str:
