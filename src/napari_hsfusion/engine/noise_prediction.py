@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,7 @@ def train_noise_predictor(
     device: torch.device,
     dtype: torch.dtype,
     cancel: CancelToken,
+    parts: int = 1,
 ) -> Generator[Step, None, nn.Module]:
     """Train `network` to predict the noise in noisy samples (plain mean squared error).
 
@@ -77,6 +78,9 @@ def train_noise_predictor(
     generator : torch.Generator
         On the CPU: samples, times and noise are drawn from it, so that a seed
         means the same on every device.
+    parts : int
+        A batch goes through the network in so many parts, one after the other: less
+        memory, the same draws, and the same gradients to rounding.
 
     Returns
     -------
@@ -90,12 +94,15 @@ def train_noise_predictor(
     """
     table = torch.as_tensor(abar[1:]).to(device, dtype)
 
-    def loss(model: nn.Module, source: torch.Generator) -> Tensor:
+    def loss(model: nn.Module, source: torch.Generator) -> Tensor | Iterator[Tensor]:
         clean = sent(sample(budget.batch, source).to(dtype=dtype), device)
         times = sent(torch.randint(len(table), (len(clean),), generator=source), device)
         noise = sent(torch.randn(clean.shape, generator=source, dtype=dtype), device)
         level = table[times].reshape(-1, *[1] * (clean.ndim - 1))
-        return nn.functional.mse_loss(model(add_noise(clean, noise, level), times), noise)
+        noisy = add_noise(clean, noise, level)
+        if parts == 1:
+            return nn.functional.mse_loss(model(noisy, times), noise)
+        return _part_losses(model, noisy, times, noise, parts)
 
     recipe = Recipe(
         steps=budget.steps,
@@ -122,3 +129,13 @@ def train_noise_predictor(
         return averaged_network(stop.value)
     finally:
         run.close()
+
+
+def _part_losses(
+    model: nn.Module, noisy: Tensor, times: Tensor, noise: Tensor, parts: int
+) -> Iterator[Tensor]:
+    """Shares of the mean squared error of a batch, a part of its samples at a time."""
+    batches = (tensor.tensor_split(min(parts, len(noisy))) for tensor in (noisy, times, noise))
+    for some, when, wanted in zip(*batches, strict=True):
+        share = len(some) / len(noisy)
+        yield share * nn.functional.mse_loss(model(some, when), wanted)

@@ -133,6 +133,7 @@ def obtain_networks(
     device: torch.device,
     dtype: torch.dtype,
     cancel: CancelToken,
+    parts: int = 1,
 ) -> Generator[Step, None, tuple[nn.Module, nn.Module | None, dict[str, Any]]]:
     """Train both networks (or the spatial one alone), or load them from `folder`.
 
@@ -145,6 +146,8 @@ def obtain_networks(
         the training starts.
     seed : int
         Of the starting weights, the samples and the noise.
+    parts : int
+        In which a batch goes through the spatial network, to save memory.
 
     Returns
     -------
@@ -225,6 +228,7 @@ def obtain_networks(
             device=device,
             dtype=dtype,
             cancel=cancel,
+            parts=parts if name == "spatial" else 1,
         )
     if folder is not None:
         kept = {**wanted, "seed": seed, "pair": fingerprint(problem)}

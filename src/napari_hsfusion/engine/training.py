@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -23,8 +23,9 @@ from .training_recipe import Recipe
 from .training_state import Progress, TrainingState, diverged
 from .training_team import Team
 
-Loss = Callable[[nn.Module, torch.Generator], Tensor]
-"""Draws a batch from the generator and gives the loss, a scalar."""
+Loss = Callable[[nn.Module, torch.Generator], Tensor | Iterator[Tensor]]
+"""Draws a batch from the generator and gives the loss, a scalar; or, in one process, its parts
+in turn, of which it is the sum: each is sent backward before the next is worked out."""
 
 Validation = Callable[[nn.Module, Progress], Generator[Preview | Step, None, float]]
 """Tries the averaged network; returns a metric, higher is better."""
@@ -59,7 +60,7 @@ class _Objective(nn.Module):
         self.network = network
         self._loss = loss
 
-    def forward(self, generator: torch.Generator) -> Tensor:
+    def forward(self, generator: torch.Generator) -> Tensor | Iterator[Tensor]:
         return self._loss(self.network, generator)
 
 
@@ -184,16 +185,34 @@ def _step(
     state: TrainingState, objective: nn.Module, recipe: Recipe, device: torch.device
 ) -> Tensor:
     state.optimiser.zero_grad(set_to_none=True)
-    with _autocast(recipe.precision, device):
-        loss: Tensor = objective(state.generator)
-    state.scaler.scale(loss).backward()
+    losses = []
+    for part in _parts(objective, state.generator, recipe.precision, device):
+        state.scaler.scale(part).backward()
+        losses.append(part.detach())
     if recipe.clip is not None:
         state.scaler.unscale_(state.optimiser)
         nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip)
     state.scaler.step(state.optimiser)
     state.scaler.update()
     state.averaged.update_parameters(state.network)
-    return loss.detach()
+    return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+
+
+def _parts(
+    objective: nn.Module, generator: torch.Generator, precision: str, device: torch.device
+) -> Iterator[Tensor]:
+    """Parts of the loss, or the whole of it, worked out in a number format."""
+    with _autocast(precision, device):
+        found: Tensor | Iterator[Tensor] = objective(generator)
+    if isinstance(found, Tensor):
+        yield found
+        return
+    while True:
+        with _autocast(precision, device):
+            part = next(found, None)
+        if part is None:
+            return
+        yield part
 
 
 def _autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
