@@ -83,8 +83,11 @@ def result_cube(
     observation: Observation,
 ) -> xr.DataArray:
     low, high = pair.lr_hsi, pair.hr_msi
-    values = np.empty((low.sizes["band"], *pair.shape_hr), dtype=np.float32)
-    values[pair.bands_x] = fused
+    if pair.bands_x.all():
+        values = np.asarray(fused, dtype=np.float32)
+    else:
+        values = np.empty((low.sizes["band"], *pair.shape_hr), dtype=np.float32)
+        values[pair.bands_x] = fused
     for band in np.flatnonzero(~pair.bands_x):
         values[band] = _interpolated(pair.x[band], observation)
     values[:, ~observation.known()] = np.nan

@@ -156,7 +156,7 @@ class _PatchSpace:
 
 _FAINT = 0.05  # signal, as a share of the noise's variance, that is not worth a direction
 _STRIP = 2**21  # distances held at a time
-_CHUNK = 2**22  # values of grouped patches held at a time
+_CHUNK = 2**20  # values of grouped patches held at a time
 _HELD = 2**22  # values of patches, where only their moments are wanted
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -99,5 +101,22 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 def release(device: torch.device) -> None:
     """Give cached memory back, so that a failed or cancelled run leaves none behind."""
     gc.collect()
+    trim()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def trim() -> None:
+    """Give the system what the C library keeps of memory that was freed, where it can (glibc)."""
+    give = _trimmer()
+    if give is not None:
+        give(0)
+
+
+@lru_cache(maxsize=1)
+def _trimmer() -> Callable[[int], int] | None:
+    try:
+        found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    except (OSError, TypeError):  # Windows opens no program by None
+        return None
+    return found

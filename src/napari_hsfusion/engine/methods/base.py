@@ -15,7 +15,7 @@ from torch import Tensor
 from ... import __version__
 from ...errors import ParameterError
 from ...params import Params
-from ..device import describe_device, release
+from ..device import describe_device, release, trim
 from ..events import CancelToken, Event, Finished, Started
 from ..observation import Observation, Problem
 from ..spread import STAGE, Sampling, compose_deviation
@@ -191,6 +191,7 @@ class Method(Generic[P]):
         outcome = yield from self._announced(problem, params, context)
         if not context.samples:  # what samples need is not kept while the cube is composed
             outcome = replace(outcome, sampling=None)
+        trim()  # what was freed in pieces would not hold the cube
         cube = compose(outcome, problem.scale)
         deviation, sampled = yield from _deviation(outcome, problem, context, cube)
         for image in (cube, deviation):
