@@ -65,8 +65,10 @@ def test_steps_are_consistent(rng: np.random.Generator) -> None:
     xt = steps.add_noise(x0, eps, 0.3)
     torch.testing.assert_close(xt, math.sqrt(0.3) * x0 + math.sqrt(0.7) * eps)
     torch.testing.assert_close(steps.predict_clean(xt, eps, 0.3), x0)
-    torch.testing.assert_close(steps.ddim_step(xt, x0, 0.3, 1.0), x0)
-    torch.testing.assert_close(steps.ddim_step(xt, x0, 0.3, 0.8), steps.add_noise(x0, eps, 0.8))
+    for later, expected in ((1.0, x0), (0.8, steps.add_noise(x0, eps, 0.8))):
+        weights = torch.tensor(steps.ddim_weights(0.3, later), dtype=torch.float64)
+        found = steps.weighted_sum(xt, weights[0], x0, weights[1])
+        torch.testing.assert_close(found, expected)
     levels = torch.tensor([0.3, 0.9], dtype=torch.float64).reshape(2, 1)
     torch.testing.assert_close(steps.add_noise(x0, eps, levels)[0], xt[0])
 
@@ -76,13 +78,13 @@ def test_adam_direction_against_torch(rng: np.random.Generator) -> None:
     start = torch.as_tensor(rng.standard_normal(20))
     weight = start.clone().requires_grad_()
     optimiser = torch.optim.Adam([weight], lr=0.05, betas=(0.9, 0.999), eps=1e-8)
-    direction = steps.AdamDirection(0.9, 0.999, 1e-8)
+    direction = steps.AdamDirection(start, 0.9, 0.999, 1e-8)
     walk = start.clone()
-    for _ in range(30):
+    for count in range(1, 31):
         gradient = torch.as_tensor(rng.standard_normal(20))
         weight.grad = gradient.clone()
         optimiser.step()
-        walk = walk - 0.05 * direction(gradient)
+        walk = walk - 0.05 * direction(gradient, *direction.corrections(count))
         torch.testing.assert_close(walk, weight.detach(), rtol=1e-10, atol=1e-12)
 
 

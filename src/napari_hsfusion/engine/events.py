@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,8 @@ class Preview:
         The estimate is the sum over d of coefficients times basis.
     scale : float
         Factor from the engine's values to those of the input images.
+    stream : torch.cuda.Stream, optional
+        On which both were copied: who reads them there waits for no step after.
     """
 
     stage: str
@@ -76,12 +79,16 @@ class Preview:
     coefficients: torch.Tensor
     basis: torch.Tensor
     scale: float = 1.0
+    stream: torch.cuda.Stream | None = None
 
     def bands(self, bands: int | list[int]) -> np.ndarray:
         """Estimate of one band (H, W) or several (n, H, W), 0-based, input units."""
-        columns = self.basis[:, [bands] if isinstance(bands, int) else list(bands)]
-        image = torch.einsum("dhw,db->bhw", self.coefficients, columns) * self.scale
-        out = image.detach().cpu().numpy()
+        chosen = [bands] if isinstance(bands, int) else list(bands)
+        with nullcontext() if self.stream is None else torch.cuda.stream(self.stream):
+            # an index that comes from a list waits for the device, and for this stream alone
+            columns = self.basis[:, chosen]
+            image = torch.einsum("dhw,db->bhw", self.coefficients, columns) * self.scale
+            out = image.detach().cpu().numpy()
         return out[0] if isinstance(bands, int) else out
 
 

@@ -89,6 +89,21 @@ class ArgsDiffParams(Params):
     epsilon: float = param(
         1e-8, "Adam's small constant in the guidance.", low=1e-16, high=1.0, applies=_PUBLISHED
     )
+    graphs: str = param(
+        "auto",
+        "auto: on a graphics card a step is captured once as a CUDA graph and replayed, where that "
+        "works and its results agree. off: every step is launched anew.",
+        choices=("auto", "off"),
+        applies=_PUBLISHED,
+    )
+    precision: str = param(
+        "auto",
+        "Number format of the networks' passes when sampling: float32; tf32, products on graphics "
+        "cards of compute capability 8.0 and later; bfloat16. auto takes tf32 where there is such a "
+        "card, else float32. All else is float32.",
+        choices=("auto", "float32", "tf32", "bfloat16"),
+        unless=_UNLEARNT,
+    )
     spatial_base: int = param(
         64,
         "Width of the spatial network's finest level.",

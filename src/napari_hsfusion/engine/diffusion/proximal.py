@@ -20,6 +20,7 @@ import scipy.linalg
 import torch
 from torch import Tensor, nn
 
+from ..precision import arithmetic, network_in
 from ..subspace import System
 from .schedules import Table, exponential_schedule, noise_levels, time_of_noise
 from .steps import predict_clean
@@ -76,10 +77,22 @@ class BandView:
 
 
 class Denoiser:
-    """A noise predictor used as a denoiser of images with noise of a given level."""
+    """A noise predictor used as a denoiser of images with noise of a given level.
 
-    def __init__(self, network: nn.Module, table: Table | None = None) -> None:
-        self.network = network
+    Parameters
+    ----------
+    network : torch.nn.Module
+    table : numpy.ndarray, optional
+        Schedule that it was trained on.
+    precision : {"float32", "tf32", "bfloat16"}
+        Of its passes.
+    """
+
+    def __init__(
+        self, network: nn.Module, table: Table | None = None, precision: str = "float32"
+    ) -> None:
+        self.network = network_in(network, precision)
+        self.precision = precision
         self.table = exponential_schedule() if table is None else table
 
     def __call__(self, state: Tensor, sigma: float) -> Tensor:
@@ -89,7 +102,8 @@ class Denoiser:
         moment = torch.full((1,), time, device=state.device)
         with torch.no_grad():
             scaled = state * float(np.sqrt(abar))
-            noise = self.network(scaled[None], moment)[0]
+            with arithmetic(self.precision, state.device):
+                noise = self.network(scaled[None], moment)[0]
             return predict_clean(scaled, noise, abar)
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...params import ArgsDiffParams
-from ..device import limited_threads
+from ..device import limited_threads, sent
 from ..events import CancelToken, Event, Preview, Step
 from ..observation import Problem
+from ..precision import arithmetic, network_in, sampling_precision
+from ..streams import SideStream
+from .chain import Chain
 from .guidance import guidance_gradient, to_unit
 from .schedules import exponential_schedule, sampling_times
-from .steps import AdamDirection, ddim_step, predict_clean
+from .steps import AdamDirection, StepScalars, clean_weights, ddim_weights, weighted_sum
 
 STAGE = "sample"
 
@@ -34,6 +38,18 @@ class PublishedSampler:
     params : ArgsDiffParams
     a, e : Tensor, shapes (d, H, W) and (d, C)
         Starting noise.
+
+    Attributes
+    ----------
+    a, e : Tensor, shapes (d, H, W) and (d, C)
+        The sample.
+    a_clean, e_clean : Tensor, shapes (d, H, W) and (d, C)
+        The clipped predictions of the clean factors.
+
+    Raises
+    ------
+    ParameterError
+        If the device has no such precision.
     """
 
     def __init__(
@@ -48,39 +64,76 @@ class PublishedSampler:
         self.problem, self.spatial, self.spectral, self.params = problem, spatial, spectral, params
         self.a, self.e = a, e
         self.a_clean, self.e_clean = a, e
+        self.precision = sampling_precision(params.precision, a.device)
+        self._nets = network_in(spatial, self.precision), network_in(spectral, self.precision)
         self._table = exponential_schedule()
         moments = (params.beta1, params.beta2, params.epsilon)
-        self._direction_a = AdamDirection(*moments)
-        self._direction_e = AdamDirection(*moments)
+        self._direction_a = AdamDirection(a, *moments)
+        self._direction_e = AdamDirection(e, *moments)
+        self._count = 0
 
     def step(self, time: int, following: int) -> Tensor:
         """Go from `time` to `following`.
 
-        Afterwards ``a`` and ``e`` hold the sample at `following`, ``a_clean`` and
-        ``e_clean`` the clipped predictions of the clean factors: new tensors at every
-        step, the old ones stay as they are.
+        Afterwards ``a`` and ``e`` hold the sample at `following`: new tensors at every
+        step, as are the predictions; the old ones stay as they are.
 
         Returns
         -------
         Tensor, scalar
             The guidance loss, on the device: nothing in a step waits for a GPU.
         """
-        p = self.params
+        self._count += 1
+        moved = self.moved(*self._moment(time, following, self._count))
+        self.a, self.e, self.a_clean, self.e_clean, loss = moved
+        return loss
+
+    def row(self, time: int, following: int, count: int) -> tuple[float, ...]:
+        """Values of :class:`~.steps.StepScalars` for step `count`, from 1, between two times."""
         abar, abar_next = self._table[time + 1], self._table[following + 1]
-        loss, grad_a, grad_e = self.gradient(time)
-        with torch.no_grad():
-            # Eq. 15 subtracts the direction from the noise of the next sample
-            share = math.sqrt(1.0 - abar_next) if p.guidance == "noise" else 1.0
-            a = ddim_step(self.a, self.a_clean, abar, abar_next)
-            e = ddim_step(self.e, self.e_clean, abar, abar_next)
-            a.sub_(self._direction_a(grad_a), alpha=p.rho1 * share)
-            e.sub_(self._direction_e(grad_e), alpha=p.rho2 * share)
+        first, second = self._direction_a.corrections(count)
+        # Eq. 15 subtracts the direction from the noise of the next sample
+        share = math.sqrt(1.0 - abar_next) if self.params.guidance == "noise" else 1.0
+        return (*clean_weights(abar), *ddim_weights(abar, abar_next), share * first, second)
+
+    def moved(self, now: StepScalars, moment: Tensor) -> tuple[Tensor, ...]:
+        """The state after one step, in new tensors; Adam's moments alone change in place.
+
+        Parameters
+        ----------
+        now : StepScalars
+            From a :meth:`row`, on the device.
+        moment : Tensor of int, shape (1,)
+            The time.
+
+        Returns
+        -------
+        a, e, a_clean, e_clean : Tensor
+            As the attributes.
+        loss : Tensor, scalar
+        """
+        p = self.params
+        a_clean, e_clean, loss, grad_a, grad_e = self._gradient(now, moment)
+        with torch.no_grad(), arithmetic("float32", self.a.device):
+            a = weighted_sum(a_clean, now.next_of_clean, self.a, now.next_of_state)
+            e = weighted_sum(e_clean, now.next_of_clean, self.e, now.next_of_state)
+            a.sub_(self._direction_a(grad_a, now.first, now.second), alpha=p.rho1)
+            e.sub_(self._direction_e(grad_e, now.first, now.second), alpha=p.rho2)
             if p.argm:
                 _, grad_a, grad_e = guidance_gradient(self.problem, a, e, p.lambda2)
                 a.sub_(grad_a, alpha=p.rho1 / p.r)
                 e.sub_(grad_e, alpha=p.rho2 / p.r)
-            self.a, self.e = a, e
-        return loss
+        return a, e, a_clean, e_clean, loss
+
+    def hold(self) -> list[Tensor]:
+        """Take tensors of its own for the state and give them all, Adam's moments at the end.
+
+        The first four are those that :meth:`moved` gives anew.
+        """
+        self.a, self.e = self.a.clone(), self.e.clone()
+        self.a_clean, self.e_clean = self.a_clean.clone(), self.e_clean.clone()
+        state = [self.a, self.e, self.a_clean, self.e_clean]
+        return [*state, *self._direction_a.moments, *self._direction_e.moments]
 
     def gradient(self, time: int) -> tuple[Tensor, Tensor, Tensor]:
         """Predict the clean factors at `time`, and take the gradient of the guidance there.
@@ -95,29 +148,42 @@ class PublishedSampler:
             With respect to ``a`` and ``e``, or to the predictions with
             ``gradient="x0"``. ``a_clean`` and ``e_clean`` hold the predictions.
         """
-        p = self.params
+        found = self._gradient(*self._moment(time, time - 1, 1))
+        self.a_clean, self.e_clean, *others = found
+        loss, grad_a, grad_e = others
+        return loss, grad_a, grad_e
+
+    def _moment(self, time: int, following: int, count: int) -> tuple[StepScalars, Tensor]:
+        row = torch.tensor(self.row(time, following, count), dtype=self.a.dtype)
+        when = torch.full((1,), time, device=self.a.device)
+        return StepScalars(*sent(row, self.a.device).unbind()), when
+
+    def _gradient(self, now: StepScalars, moment: Tensor) -> tuple[Tensor, ...]:
+        p, device = self.params, self.a.device
         through = p.gradient == "network"
         a_state = self.a.detach().requires_grad_(through)
         e_state = self.e.detach().requires_grad_(through)
-        with torch.set_grad_enabled(through):
-            a_clean, e_clean = self._predict(a_state, e_state, time, self._table[time + 1])
-        self.a_clean, self.e_clean = a_clean.detach(), e_clean.detach()
-        with torch.no_grad():
-            loss, grad_a, grad_e = guidance_gradient(
-                self.problem, self.a_clean, self.e_clean, p.lambda1
-            )
+        with torch.set_grad_enabled(through), arithmetic(self.precision, device):
+            a_through, e_through = self._predict(a_state, e_state, now, moment)
+        a_clean, e_clean = a_through.detach(), e_through.detach()
+        with torch.no_grad(), arithmetic("float32", device):
+            loss, grad_a, grad_e = guidance_gradient(self.problem, a_clean, e_clean, p.lambda1)
         if through:
-            (grad_a,) = torch.autograd.grad(a_clean, a_state, grad_a)
-            (grad_e,) = torch.autograd.grad(e_clean, e_state, grad_e)
-        return loss, grad_a, grad_e
+            with arithmetic(self.precision, device):
+                (grad_a,) = torch.autograd.grad(a_through, a_state, grad_a)
+                (grad_e,) = torch.autograd.grad(e_through, e_state, grad_e)
+        return a_clean, e_clean, loss, grad_a, grad_e
 
-    def _predict(self, a: Tensor, e: Tensor, time: int, abar: float) -> tuple[Tensor, Tensor]:
+    def _predict(
+        self, a: Tensor, e: Tensor, now: StepScalars, moment: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Eq. 11 for both factors, clipped to [-1, 1]."""
-        moment = torch.full((1,), time, device=a.device)
-        a_noise = self.spatial(a[None], moment)[0]
-        e_noise = self.spectral(e, moment.expand(len(e)))
-        a_clean = predict_clean(a, a_noise, abar).clamp(-1, 1)
-        e_clean = predict_clean(e, e_noise, abar).clamp(-1, 1)
+        spatial, spectral = self._nets
+        weights = now.clean_of_state, now.clean_of_noise
+        a_noise = spatial(a[None], moment)[0]
+        e_noise = spectral(e, moment.expand(len(e)))
+        a_clean = weighted_sum(a, weights[0], a_noise, weights[1]).clamp(-1, 1)
+        e_clean = weighted_sum(e, weights[0], e_noise, weights[1]).clamp(-1, 1)
         return a_clean, e_clean
 
 
@@ -129,7 +195,7 @@ def sample_published(
     generator: torch.Generator,
     cancel: CancelToken,
     threads: int | None = None,
-) -> Generator[Event, None, tuple[Tensor, Tensor]]:
+) -> Generator[Event, None, tuple[Tensor, Tensor, dict[str, Any]]]:
     """Run Algorithm 1 from noise, on so many CPU threads or as torch is set.
 
     On a GPU only some of the steps that it yields have a loss.
@@ -138,6 +204,9 @@ def sample_published(
     -------
     coefficients, basis : Tensor, shapes (d, H, W) and (d, C)
         The last clean predictions, in [0, 1].
+    record : dict
+        JSON-able: ``sampling_precision``, and on a GPU ``cuda_graph``, with
+        ``cuda_graph_reason`` where it is false.
     """
     like = problem.x
     shape = (params.dimensions, *problem.y.shape[1:])
@@ -146,13 +215,18 @@ def sample_published(
         like.device
     )
     sampler = PublishedSampler(problem, spatial, spectral, params, a, e)
-    times = sampling_times(params.T)
-    for index, (time, following) in enumerate(pairwise(times), start=1):
+    times = [(int(now), int(later)) for now, later in pairwise(sampling_times(params.T))]
+    side = SideStream(like.device)
+    cancel.check()
+    with limited_threads(threads):
+        chain = Chain(sampler, times, params.graphs)
+    for index in range(1, params.T + 1):
         cancel.check()
         with limited_threads(threads):
-            loss = sampler.step(int(time), int(following))
+            loss = chain.advance()
         seen = like.device.type == "cpu" or index == params.T or index % _LOOK == 0
         yield Step(STAGE, index, params.T, float(loss) if seen else None)
-        a_now, e_now = to_unit(sampler.a_clean), to_unit(sampler.e_clean)
-        yield Preview(STAGE, index, params.T, a_now, e_now, problem.scale)
-    return to_unit(sampler.a_clean), to_unit(sampler.e_clean)
+        a_now, e_now = side.take(lambda: (to_unit(sampler.a_clean), to_unit(sampler.e_clean)))
+        yield Preview(STAGE, index, params.T, a_now, e_now, problem.scale, side.stream)
+    record = {"sampling_precision": sampler.precision, **chain.record}
+    return to_unit(sampler.a_clean), to_unit(sampler.e_clean), record

@@ -30,6 +30,7 @@ from ..nets.build import spatial_work
 from ..noise_prediction import SMALL_WORK
 from ..observation import Problem
 from ..posterior import Posterior, posterior_cost
+from ..precision import sampling_precision
 from ..selflearning import obtain_networks
 from ..spread import drained, spread_of_runs
 from ..subspace import System, average_map, resolve_dimensions, signal_dimensions, spectral_basis
@@ -41,7 +42,11 @@ def _run(
     problem: Problem, params: ArgsDiffParams, context: Context
 ) -> Generator[Event, None, Outcome]:
     auto = max(_FEWEST, min(_MOST, signal_dimensions(problem)))
-    params = replace(params, d=resolve_dimensions(problem, params.d, auto))
+    params = replace(
+        params,
+        d=resolve_dimensions(problem, params.d, auto),
+        precision=sampling_precision(params.precision, context.device),
+    )
     if params.sampler == "published":
         return (yield from _published(problem, params, context))
     return (yield from _proximal(problem, params, context))
@@ -65,14 +70,14 @@ def _published(
     generator = torch.Generator().manual_seed((context.seed + _STREAM) % 2**63)
     work = 3 * spatial_work(params, problem.y[0].numel())
     threads = 1 if work < SMALL_WORK else None
-    coefficients, basis = yield from sample_published(
+    coefficients, basis, sampled = yield from sample_published(
         problem, spatial, spectral, params, generator, context.cancel, threads
     )
-    record = {"dimensions": params.dimensions, **origin}
+    record = {"dimensions": params.dimensions, **origin, **sampled}
 
     def draw(noise: torch.Generator) -> Tensor:
         run = sample_published(problem, spatial, spectral, params, noise, context.cancel, threads)
-        a, e = drained(run)
+        a, e, _ = drained(run)
         return torch.tensordot(e.T, a, dims=1).clamp_(*_LIMITS)
 
     sampling = partial(spread_of_runs, draw)
@@ -130,7 +135,7 @@ def _proximal(
     if not learnt:
         return Outcome(start, basis, record, sampling=sampling)
     network, _, origin = yield from _networks(problem, params, context, False)
-    denoiser = Denoiser(network)
+    denoiser = Denoiser(network, precision=params.precision)
     weight = params.weight
     if trial is not None:
         weight = yield from choose_weight(
@@ -157,7 +162,7 @@ def _proximal(
         loss = float(moved / torch.linalg.vector_norm(coefficients))
         yield Step("sample", index, params.levels, loss)
         yield Preview("sample", index, params.levels, coefficients, basis, problem.scale)
-    record |= {**origin, "prior_weight": weight}
+    record |= {**origin, "prior_weight": weight, "sampling_precision": params.precision}
     return Outcome(coefficients, basis, record, sampling=sampling)
 
 
