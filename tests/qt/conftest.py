@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,30 @@ def what_is_imported_is_no_garbage() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def manifests_read_once() -> Generator[None, None, None]:
+    """What is installed stays the same: npe2 reads it once, not with every test and window.
+
+    Each reader gets copies of its own.
+    """
+    npe2 = pytest.importorskip("npe2")
+    find = npe2.PluginManifest.discover
+    found: list[Any] = []
+
+    def copies(paths: Sequence[str | Path] = ()) -> Generator[Any, None, None]:
+        if paths:
+            yield from find(paths)
+            return
+        if not found:
+            found.extend(find())
+        for manifest, *origin in found:
+            yield type(found[0])(manifest and manifest.model_copy(deep=True), *origin)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(npe2.PluginManifest, "discover", copies)
+        yield
 
 
 @pytest.fixture(autouse=True)
