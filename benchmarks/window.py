@@ -36,9 +36,11 @@ class Clock:
     def __call__(self, *args: Any, **kwargs: Any) -> Generator[Any, None, Any]:
         """Fuse as ``iter_fuse`` does."""
         from napari_hsfusion.engine.events import Step
+        from napari_hsfusion.engine.network_cache import forget_networks
 
         self.steps = {}
         self.begun = _now()
+        forget_networks()  # every run trains
         events = self._iter_fuse(*args, **kwargs)
         try:
             while True:

@@ -47,6 +47,23 @@ def data_root() -> Path:
     return Path(named) if named else ROOT.parent / "shared" / "data"
 
 
+@pytest.fixture(autouse=True)
+def _every_run_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No run finds the networks of another, but where `networks_kept` is asked for."""
+    from napari_hsfusion.engine.network_cache import CACHE
+
+    CACHE.clear()
+    monkeypatch.setattr(CACHE, "_most", 0)
+
+
+@pytest.fixture
+def networks_kept(_every_run_trains: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks that a run trained are there for the next one, as they are for a user."""
+    from napari_hsfusion.engine.network_cache import CACHE, MOST
+
+    monkeypatch.setattr(CACHE, "_most", MOST)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
     """Function from a path relative to the data folder to the path on disk.

@@ -261,7 +261,12 @@ def test_networks_are_saved_and_reused(tmp_path: Path) -> None:
     """A second run trains nothing and gets the same weights."""
     folder = tmp_path / "nets"
     trained, (spatial, spectral, origin) = _obtain(folder)
-    assert origin == {"networks_loaded": False}
+    training = {"spatial": {"steps": 4}, "spectral": {"steps": 5}}
+    assert origin == {
+        "networks_loaded": False,
+        "networks_cached": False,
+        "networks_training": training,
+    }
     assert sorted(p.name for p in folder.iterdir()) == [
         "networks.json",
         "spatial.safetensors",
@@ -272,6 +277,7 @@ def test_networks_are_saved_and_reused(tmp_path: Path) -> None:
         "networks_loaded": True,
         "networks_seed": 0,
         "networks_of_this_pair": True,
+        "networks_training": training,
     }
     assert len(trained) == 9
     assert again == []

@@ -16,6 +16,7 @@ from .._fuse import iter_fuse
 from ..engine.checkpoint import has_networks
 from ..engine.device import describe_device
 from ..engine.events import CancelToken, Step
+from ..engine.network_cache import forget_networks
 from ..errors import WeightsError
 from ..params import ArgsDiffParams
 from .args_designs import PUBLISHED_STEPS
@@ -177,6 +178,7 @@ class NetworkStore:
     def _train(
         self, subject: Subject, params: ArgsDiffParams, folder: Path
     ) -> Generator[Step, None, None]:
+        forget_networks()  # the seconds are those of a training
         begun = ended = time.perf_counter()
         with closing(self._run(subject, replace(params, T=1), folder)) as events:
             for event in events:

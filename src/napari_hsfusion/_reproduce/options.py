@@ -139,6 +139,7 @@ def args_values(params: Any, settings: Mapping[str, Any]) -> tuple[ArgsDiffParam
 
 _ARGS_OWN = {
     "spatial_steps": "the budget sets it",
+    "patience": "the budget sets how long networks are trained",
     "spectral_steps": "it goes with the budget, in the published proportion",
     "sampler": "the experiments are of the published sampler",
 }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from .device import sent
 from .diffusion.steps import add_noise
 from .events import CancelToken, Step
+from .held_out import BATCHES, EVERY, GAIN, HeldOutLoss, Sampler
 from .training import averaged_network, train
 from .training_recipe import Recipe
+from .training_state import Progress, TrainingState
 from .training_team import Team
 
 SMALL_WORK = 2e9
@@ -37,6 +39,9 @@ class Budget:
         Whether the rate falls linearly to zero over `steps`.
     average : float
         Decay of the exponential moving average of the weights, warmed up.
+    patience : int
+        Steps without a gain in the held-out loss after which the training comes to its
+        end; 0 takes all steps.
     """
 
     steps: int
@@ -44,11 +49,12 @@ class Budget:
     rate: float
     decay: bool
     average: float
+    patience: int = 0
 
 
 def train_noise_predictor(
     network: nn.Module,
-    sample: Callable[[int, torch.Generator], Tensor],
+    sample: Sampler,
     abar: np.ndarray,
     budget: Budget,
     *,
@@ -59,6 +65,8 @@ def train_noise_predictor(
     dtype: torch.dtype,
     cancel: CancelToken,
     parts: int = 1,
+    held_out: Sampler | None = None,
+    progress: Progress | None = None,
 ) -> Generator[Step, None, nn.Module]:
     """Train `network` to predict the noise in noisy samples (plain mean squared error).
 
@@ -81,16 +89,24 @@ def train_noise_predictor(
     parts : int
         A batch goes through the network in so many parts, one after the other: less
         memory, the same draws, and the same gradients to rounding.
+    held_out : callable, optional
+        As `sample`, of samples that are not trained on: needed where the budget has
+        patience. Their loss is looked at now and then. Once it has stayed flat, the rate
+        falls to zero in a fifth of the steps of the whole training, and that is the end.
+    progress : Progress, optional
+        Filled as the training goes on: its curve has the held-out losses, their signs
+        changed, as the metric.
 
     Returns
     -------
     torch.nn.Module
-        The averaged network, in evaluation mode.
+        The averaged network, in evaluation mode: with patience that of the lowest
+        held-out loss, else the last.
 
     Yields
     ------
     Step
-        With the loss of that step.
+        With the loss of that step. Their total falls once the end is known.
     """
     table = torch.as_tensor(abar[1:]).to(device, dtype)
 
@@ -110,6 +126,13 @@ def train_noise_predictor(
         schedule="linear" if budget.decay else "constant",
         average=budget.average,
     )
+    validate = None
+    if budget.patience and held_out is not None:
+        looks = max(1, round(budget.patience / EVERY))
+        recipe = replace(recipe, schedule="settle", validate_every=EVERY, patience=looks, gain=GAIN)
+        at_once = -(-budget.batch // parts)
+        seed = generator.initial_seed()
+        validate = HeldOutLoss(held_out, BATCHES * budget.batch, at_once, table, seed, threads)
     run = train(
         network,
         loss,
@@ -119,14 +142,20 @@ def train_noise_predictor(
         cancel=cancel,
         team=Team(device),
         threads=threads,
+        validate=validate,
+        progress=progress,
     )
     try:
         while True:
             event = next(run)
-            if isinstance(event, Step):  # nothing else comes without a validation
+            if isinstance(event, Step):
                 yield event
     except StopIteration as stop:
-        return averaged_network(stop.value)
+        state: TrainingState = stop.value
+        result = averaged_network(state)
+        if state.best:
+            result.load_state_dict(state.best)
+        return result
     finally:
         run.close()
 

@@ -40,8 +40,12 @@ class Progress:
         Step of the last validation.
     best : float or None
         Highest metric of a validation, reached at step `best_step`.
+    mark : float or None
+        The last metric that counted as a gain.
     stale : int
         Validations since then.
+    settled : int or None
+        Step from which the rate falls, with the schedule ``settle``.
     total, counted : float, int
         Sum and number of the losses since the curve's last row.
     curve : list of dict
@@ -54,7 +58,9 @@ class Progress:
     validated: int = 0
     best: float | None = None
     best_step: int = 0
+    mark: float | None = None
     stale: int = 0
+    settled: int | None = None
     total: float = 0.0
     counted: int = 0
     curve: list[dict[str, Any]] = field(default_factory=list)

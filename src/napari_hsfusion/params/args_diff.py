@@ -202,6 +202,15 @@ class ArgsDiffParams(Params):
         high=0.999999,
         unless=_UNLEARNT,
     )
+    patience: int = param(
+        0,
+        "Training steps without a lower loss on held-out parts of the pair after which training "
+        "comes to its end, its rate falling; 0 takes all steps, and holds nothing out.",
+        low=0,
+        high=10_000_000,
+        unit="steps",
+        unless=_UNLEARNT,
+    )
     denoise: bool = param(
         True,
         "Take white noise out of both images first, by non-local Bayes, at the levels found in "

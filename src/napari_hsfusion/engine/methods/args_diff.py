@@ -31,7 +31,7 @@ from ..noise_prediction import SMALL_WORK
 from ..observation import Problem
 from ..posterior import Posterior, posterior_cost
 from ..precision import sampling_precision
-from ..selflearning import obtain_networks
+from ..selflearning import networks_cached, obtain_networks
 from ..spread import drained, spread_of_runs
 from ..subspace import System, average_map, resolve_dimensions, signal_dimensions, spectral_basis
 from ..validation import WEIGHTS, choose_weight, half_scale
@@ -63,6 +63,7 @@ def _published(
             "train spectral network": params.spectral_steps,
             **stages,
         }
+    train = train and not _known(problem, params, context, True)
     yield Started("args-diff", stages, _cost(problem, params, context, train))
     spatial, spectral, origin = yield from _networks(problem, params, context, True)
     assert spectral is not None
@@ -100,6 +101,7 @@ def _proximal(
         stages["weigh prior"] = len(WEIGHTS)
     if learnt:
         stages["sample"] = params.levels
+    train = train and not _known(problem, params, context, False)
     yield Started("args-diff", stages, _cost(problem, params, context, train))
     basis = spectral_basis(problem, params.dimensions)
     threads = threads_for(params.dimensions * problem.y[0].numel())
@@ -170,6 +172,23 @@ def _saved(context: Context) -> bool:
     return context.networks is not None and has_networks(context.networks)
 
 
+def _known(problem: Problem, params: ArgsDiffParams, context: Context, spectral: bool) -> bool:
+    """Whether this process trained the networks before; of images yet to be denoised, no."""
+    return networks_cached(
+        problem,
+        params,
+        spectral=spectral,
+        highest=_highest(params, spectral),
+        seed=context.seed,
+        device=context.device,
+        dtype=context.dtype,
+    )
+
+
+def _highest(params: ArgsDiffParams, spectral: bool) -> float | None:
+    return None if spectral else _MARGIN * params.sigma_high
+
+
 def _cost(
     problem: Problem, params: ArgsDiffParams, context: Context, train: bool
 ) -> dict[str, float]:
@@ -183,7 +202,7 @@ def _networks(
         problem,
         params,
         spectral=spectral,
-        highest=None if spectral else _MARGIN * params.sigma_high,
+        highest=_highest(params, spectral),
         folder=context.networks,
         seed=context.seed,
         device=context.device,
