@@ -19,7 +19,7 @@ from ..errors import Cancelled
 
 @dataclass(frozen=True)
 class Started:
-    """First event of a run.
+    """First event of a run; again where it starts anew with less memory, before a :class:`Notice`.
 
     Attributes
     ----------
@@ -93,6 +93,19 @@ class Preview:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """Something that whoever started the run should know; the run goes on.
+
+    Attributes
+    ----------
+    text : str
+        Whole sentences.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Finished:
     """Last event of a run.
 
@@ -111,7 +124,7 @@ class Finished:
     deviation: np.ndarray | None = None
 
 
-Event = Started | Step | Preview | Finished
+Event = Started | Step | Preview | Notice | Finished
 
 
 @dataclass(frozen=True)

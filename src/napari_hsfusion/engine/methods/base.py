@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from ... import __version__
-from ...errors import ParameterError
+from ...errors import DeviceError, ParameterError
 from ...params import Params
 from ..device import describe_device, release, trim
-from ..events import CancelToken, Event, Finished, Started
+from ..events import CancelToken, Event, Finished, Notice, Started
+from ..memory import PLAIN, Descent, Economy, TooLarge, ladder, ran_out
 from ..observation import Observation, Problem
 from ..spread import STAGE, Sampling, compose_deviation
 
@@ -33,6 +34,7 @@ class Context:
     networks: Path | None
     cancel: CancelToken
     samples: int = 0
+    economy: Economy = PLAIN
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ class Outcome:
 Runner = Callable[[Problem, Any, Context], Generator[Event, None, Outcome]]
 Shape = tuple[int, ...]
 Estimator = Callable[[Shape, Shape, Any, torch.device], dict[str, float]]
+Economies = Callable[[Any], Sequence[Economy]]
 SamplingEstimator = Callable[[Shape, Shape, Any, torch.device, int], dict[str, float]]
+
+
+def _plain_alone(params: Params) -> Sequence[Economy]:
+    return (PLAIN,)
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,9 @@ class Method(Generic[P]):
         Whether runs train networks, which a folder can keep.
     sampling_estimator : callable or None
         What samples cost on top, of a method that can draw them.
+    economies : callable
+        Ways to run in less and less memory that some parameters leave, the plain one first.
+        The runner goes by the context's, and says in its Started what it needs then.
     """
 
     name: str
@@ -84,6 +94,7 @@ class Method(Generic[P]):
     estimator: Estimator
     trains: bool = False
     sampling_estimator: SamplingEstimator | None = None
+    economies: Economies = _plain_alone
 
     def estimate(
         self, x_shape: Shape, y_shape: Shape, params: P, device: torch.device, samples: int = 0
@@ -147,8 +158,13 @@ class Method(Generic[P]):
         networks: Path | None = None,
         cancel: CancelToken | None = None,
         samples: int = 0,
+        spare: torch.device | None = None,
     ) -> Generator[Event, None, None]:
         """Fuse a pair, yielding events; the last is :class:`~.events.Finished`.
+
+        Where the memory that is free does not suffice, or an allocation fails, the run goes
+        by the next of the method's economies, from the start and from the same seed: a
+        :class:`~.events.Notice` and the record's ``fallback`` say so.
 
         Parameters
         ----------
@@ -167,6 +183,8 @@ class Method(Generic[P]):
         samples : int
             Samples to draw for the deviation of the cube, at least 2; 0 for none. The
             cube is the same with and without.
+        spare : torch.device, optional
+            Where to run if the memory of `device` suffices in no way.
 
         Raises
         ------
@@ -177,18 +195,30 @@ class Method(Generic[P]):
         self.check_samples(samples)
         device = device or torch.device("cpu")
         context = Context(seed, device, dtype, networks, cancel or CancelToken(), samples)
-        try:
-            yield (yield from self._execute(observation, params, context))
-        finally:
-            release(device)
+        descent = Descent(ladder(device, self.economies(params), spare))
+        while not descent.over:
+            context = replace(context, device=descent.rung.device)
+            try:
+                yield (yield from self._execute(observation, params, context, descent))
+                return
+            except TooLarge:
+                pass
+            except Exception as error:
+                if not ran_out(error):
+                    raise
+                descent.fail()
+            finally:
+                release(context.device)
+        raise DeviceError(descent.words())
 
     def _execute(
-        self, observation: Observation, params: P, context: Context
+        self, observation: Observation, params: P, context: Context, descent: Descent
     ) -> Generator[Event, None, Finished]:
         """Run in a frame of its own, so that its tensors are gone when memory is released."""
         context.cancel.check()
+        descent.look()
         problem = observation.prepare(context.device, context.dtype)
-        outcome = yield from self._announced(problem, params, context)
+        outcome = yield from self._announced(problem, params, context, descent)
         if not context.samples:  # what samples need is not kept while the cube is composed
             outcome = replace(outcome, sampling=None)
         trim()  # what was freed in pieces would not hold the cube
@@ -209,25 +239,35 @@ class Method(Generic[P]):
             "noise_y": problem.sigma_y * problem.scale,
             **outcome.record,
             **sampled,
+            **descent.record(),
         }
         return Finished(cube, record, deviation)
 
     def _announced(
-        self, problem: Problem, params: P, context: Context
+        self, problem: Problem, params: P, context: Context, descent: Descent
     ) -> Generator[Event, None, Outcome]:
-        """The method's own run, with the samples among the stages that it announces."""
-        run = self.runner(problem, params, context)
-        first = next(run)
-        if isinstance(first, Started) and context.samples:
-            shapes = problem.x.shape, problem.y.shape
-            first = replace(
-                first,
-                stages={**first.stages, STAGE: context.samples},
-                estimate=self._with_samples(
-                    first.estimate, *shapes, params, context.device, context.samples
-                ),
-            )
-        yield first
+        """The method's own run, announced with all its stages and what it is expected to cost.
+
+        Until its first event a run only looks ahead: the economies are gone through by it.
+        """
+        shapes = problem.x.shape, problem.y.shape
+        while True:
+            context = replace(context, economy=descent.rung.economy)
+            run = self.runner(problem, params, context)
+            first = next(run)
+            assert isinstance(first, Started)
+            cost = first.estimate or self.estimator(*shapes, params, context.device)
+            cost = self._with_samples(cost, *shapes, params, context.device, context.samples)
+            if descent.settles(cost.get("bytes", 0.0)):
+                break
+            run.close()
+        stages = dict(first.stages)
+        if context.samples:
+            stages[STAGE] = context.samples
+        yield replace(first, stages=stages, estimate=cost)
+        notice = descent.notice()
+        if notice is not None:
+            yield Notice(notice)
         return (yield from run)
 
 
