@@ -67,7 +67,7 @@ def iter_fuse(
     Yields
     ------
     Event
-        Started, Step, Preview, Finished.
+        Started, Step, Preview, Notice, Finished.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def iter_fuse(
         As :func:`fuse` raises them.
     """
     from .engine.device import resolve_device
-    from .engine.events import CancelToken, Finished, Preview, Started
+    from .engine.events import CancelToken, Finished, Preview
     from .engine.methods import get_method
 
     seed = checked_seed(seed)
@@ -99,6 +99,7 @@ def iter_fuse(
         networks=None if networks is None else Path(networks),
         cancel=token,
         samples=samples,
+        spare=resolve_device("cpu") if device == "auto" else None,
     )
     result: xr.DataArray | None = None
     try:
@@ -110,11 +111,6 @@ def iter_fuse(
                 if event.deviation is not None:
                     result = with_deviation(result, event.deviation, pair.bands_x)
                 yield replace(event, cube=result.values, record=record)
-            elif isinstance(event, Started):
-                cost = event.estimate or chosen.estimate(
-                    observation.x.shape, observation.y.shape, values, where, samples
-                )
-                yield replace(event, estimate=cost)
             elif isinstance(event, Preview):
                 yield all_bands(event, pair)
             else:
@@ -169,7 +165,8 @@ def fuse(
     seed : int
         The same seed gives the same cube, bit for bit on the CPU; at most 2**63 - 1.
     device : str
-        ``auto``, ``cpu``, ``cuda``, ``cuda:N``.
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N``. With ``auto`` a run that fits into no GPU
+        goes to the CPU, and says so.
     networks : path, optional
         Folder of trained networks to reuse, or to keep them in.
     samples : int
@@ -203,7 +200,7 @@ def fuse(
         If a method, preset or parameter is unknown or out of range, or the method has
         no samples to draw.
     DeviceError
-        If the device is absent.
+        If the device is absent, or the memory does not suffice in any way.
     WeightsError
         If saved networks do not fit.
     Cancelled

@@ -56,7 +56,7 @@ def run_method(lr_hsi: Any, hr_msi: Any, *, announce: bool = True, **options: An
         As `iter_fuse` takes them.
     """
     from .. import api
-    from ..engine.events import Started
+    from ..engine.events import Notice, Started
 
     events = api.iter_fuse(lr_hsi, hr_msi, **options)
     begun = time.perf_counter()
@@ -71,6 +71,8 @@ def run_method(lr_hsi: Any, hr_msi: Any, *, announce: bool = True, **options: An
                         expected = cost(estimate) or "of unknown cost"
                         bars.say(f"{event.method}: {expected}")
                     begun = time.perf_counter()
+                elif isinstance(event, Notice):
+                    bars.say(f"note: {event.text}")
                 bars.show(event)
         except StopIteration as stop:
             return Run(stop.value, time.perf_counter() - begun, estimate)

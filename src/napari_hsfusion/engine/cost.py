@@ -9,6 +9,7 @@ import torch
 
 from ..params import ArgsDiffParams
 from .device import threads_for
+from .memory import PLAIN, Economy
 from .nets.build import spatial_work, spectral_work
 from .noise_prediction import SMALL_WORK
 
@@ -27,6 +28,7 @@ def args_diff_cost(
     params: ArgsDiffParams,
     device: torch.device | None = None,
     train: bool = True,
+    economy: Economy = PLAIN,
 ) -> dict[str, float]:
     """Seconds and bytes that a run of ARGS-Diff is expected to take.
 
@@ -39,6 +41,8 @@ def args_diff_cost(
         The CPU by default.
     train : bool
         Whether the networks are trained, and not loaded.
+    economy : Economy
+        What is done to need less memory.
 
     Returns
     -------

@@ -8,7 +8,7 @@ closed-form subspace estimate.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,7 +26,9 @@ from ..device import limited_threads, threads_for
 from ..diffusion.proximal import BandView, Denoiser, proximal_steps
 from ..diffusion.published import sample_published
 from ..events import Event, Preview, Started, Step
+from ..memory import PLAIN, Economy
 from ..nets.build import spatial_work
+from ..nets.recompute import recomputed
 from ..noise_prediction import SMALL_WORK
 from ..observation import Problem
 from ..posterior import Posterior, posterior_cost
@@ -67,6 +69,8 @@ def _published(
     yield Started("args-diff", stages, _cost(problem, params, context, train))
     spatial, spectral, origin = yield from _networks(problem, params, context, True)
     assert spectral is not None
+    if context.economy.recompute:
+        spatial = recomputed(spatial)
     # a stream of its own: the noise is the same whether the networks are new or loaded
     generator = torch.Generator().manual_seed((context.seed + _STREAM) % 2**63)
     work = 3 * spatial_work(params, problem.y[0].numel())
@@ -182,6 +186,7 @@ def _known(problem: Problem, params: ArgsDiffParams, context: Context, spectral:
         seed=context.seed,
         device=context.device,
         dtype=context.dtype,
+        parts=context.economy.parts,
     )
 
 
@@ -192,7 +197,9 @@ def _highest(params: ArgsDiffParams, spectral: bool) -> float | None:
 def _cost(
     problem: Problem, params: ArgsDiffParams, context: Context, train: bool
 ) -> dict[str, float]:
-    return args_diff_cost(problem.x.shape, problem.y.shape, params, context.device, train)
+    return args_diff_cost(
+        problem.x.shape, problem.y.shape, params, context.device, train, context.economy
+    )
 
 
 def _networks(
@@ -208,7 +215,18 @@ def _networks(
         device=context.device,
         dtype=context.dtype,
         cancel=context.cancel,
+        parts=context.economy.parts,
     )
+
+
+def _economies(params: ArgsDiffParams) -> Sequence[Economy]:
+    """Training batches in parts; then also less kept for the way back through the network."""
+    published = params.sampler == "published"
+    if not published and params.weight == 0:
+        return (PLAIN,)
+    parts = [2**k for k in range(params.spatial_batch.bit_length())]
+    back = (False, True) if published and params.gradient == "network" else (False,)
+    return [Economy(count, again) for again in back for count in parts]
 
 
 def _sampling_cost(
@@ -243,4 +261,5 @@ METHOD = Method(
     runner=_run,
     estimator=args_diff_cost,
     sampling_estimator=_sampling_cost,
+    economies=_economies,
 )

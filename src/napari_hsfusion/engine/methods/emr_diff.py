@@ -8,7 +8,8 @@ pair itself one ratio down; its cube can be made to agree with both images.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from ..emr.shipped import load_fitting
 from ..emr.start import start_estimate
 from ..emr.weights import check_fit, load_weights, save_weights
 from ..events import Event, Preview, Started, Step
+from ..memory import PLAIN, Economy
 from ..nets.initialise import initialise
 from ..observation import Problem
 from ..spread import drained, spread_of_runs
@@ -58,7 +60,8 @@ def _run(
         stages = {STAGE: params.steps, **stages}
     if params.consistency:
         stages["agree"] = 1
-    cost = emr_cost(problem.x.shape, problem.y.shape, params, context.device, model.config, train)
+    where = replace(params, tile=params.tile or context.economy.tile)
+    cost = emr_cost(problem.x.shape, problem.y.shape, where, context.device, model.config, train)
     yield Started("emr-diff", stages, cost)
     share = float(origin.pop("share", 1.0))
     if train:
@@ -230,7 +233,7 @@ def _restored(
     generator: torch.Generator,
 ) -> Generator[Event, None, Tensor]:
     msi = problem.y[None]
-    tile = params.tile or (_TILE if max(msi.shape[-2:]) > _TILE else 0)
+    tile = params.tile or context.economy.tile or (_TILE if max(msi.shape[-2:]) > _TILE else 0)
     steps = model.restore(start[None], msi, edge_map(msi), generator, tile)
     total = model.config.steps
     cube = start
@@ -258,6 +261,13 @@ def _sampling_cost(
     return {"seconds": samples * seconds, "bytes": cost["bytes"] + cubes}
 
 
+def _economies(params: EmrDiffParams) -> Sequence[Economy]:
+    """Smaller and smaller tiles, unless the parameters name a side."""
+    sides = _SIDES if params.tile is None else ()
+    return [PLAIN, *(Economy(tile=side) for side in sides)]
+
+
+_SIDES = (128, 64, 32)  # of tiles, pixels
 _STREAM = 0xE318
 _CALLED = {"steps": "T"}  # of a design; the parameter of this name is the training's
 
@@ -276,4 +286,5 @@ METHOD = Method(
     runner=_run,
     estimator=emr_cost,
     sampling_estimator=_sampling_cost,
+    economies=_economies,
 )
