@@ -15,7 +15,7 @@ from .. import _layers, api
 from .._layers.add import add_deviation
 from ..errors import HSFusionError
 from .fuse_form import FuseForm
-from .fusing import Advance, Begun, Fused, Look, Snapshot, fusing
+from .fusing import Advance, Begun, Fused, Look, Remark, Snapshot, fusing
 from .overlay import attach
 from .preview import LiveLayers
 from .progress import RunProgress
@@ -232,14 +232,14 @@ class FuseWidget(Container):
 
     # -- what the run says
 
-    def _take(self, event: Begun | Advance | Snapshot) -> None:
+    def _take(self, event: Begun | Remark | Advance | Snapshot) -> None:
         if isinstance(event, Snapshot) and event.at is not None:
             # the canvas and the form each in a turn of its own: shorter pauses
             self._turns.take(event, event.at)
         else:
             self._turns.take(event)
 
-    def _tell(self, event: Begun | Advance | Snapshot) -> None:
+    def _tell(self, event: Begun | Remark | Advance | Snapshot) -> None:
         live, progress = self._live, self._progress
         if live is None or progress is None:
             return
@@ -247,7 +247,11 @@ class FuseWidget(Container):
             self._tell_removed()
         if isinstance(event, Begun):
             progress.begin(event.stages, event.estimate)
+            self.view.begin()
             live.begin(event)
+        elif isinstance(event, Remark):
+            show_warning(f"Fusing: {event.text}")
+            self.say(event.text)
         elif isinstance(event, Snapshot):
             live.show(event)
         else:

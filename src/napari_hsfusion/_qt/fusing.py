@@ -63,6 +63,13 @@ class Advance:
 
 
 @dataclass(frozen=True)
+class Remark:
+    """Something that the user should know, in whole sentences; the run goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Factors:
     """The estimate as it stands, in memory: coefficients (d, H, W) and basis (d, C), float32.
 
@@ -250,7 +257,7 @@ def fusing(
     rate: float,
     threads: int,
     cancel: CancelToken,
-) -> Generator[Begun | Advance | Snapshot, None, Fused]:
+) -> Generator[Begun | Remark | Advance | Snapshot, None, Fused]:
     """Fuse a pair; the worker drains this.
 
     Parameters
@@ -266,9 +273,9 @@ def fusing(
 
     Yields
     ------
-    Begun, Advance, Snapshot
+    Begun, Remark, Advance, Snapshot
     """
-    from ..engine.events import Preview, Started, Step
+    from ..engine.events import Notice, Preview, Started, Step
 
     pace, news = Pace(rate), News(look)
     drawn: Snapshot | None = None
@@ -284,7 +291,10 @@ def fusing(
                     break
                 told: Advance | Snapshot | None = None
                 if isinstance(event, Started):
+                    news = News(look)  # it may start anew
                     yield begun(event, lr_hsi, hr_msi, look)
+                elif isinstance(event, Notice):
+                    yield Remark(event.text)
                 elif isinstance(event, Step):
                     turn = news.step(event)
                     if news.complete and pace.due(look.drawing, turn):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 
 from .. import _layers, api
 from .._grid import check_ground, integer_ratio
@@ -126,26 +125,21 @@ def look_ahead(
         return Outlook(False, str(error))
     rows, columns = hr_msi.shape[1:]
     text = f"{rows}×{columns}×{lr_hsi.sizes['band']}, ratio {ratio}: {cost(estimate)}"
-    result = 4.0 * rows * columns * lr_hsi.sizes["band"]
     free = _free_memory(str(options.get("device", "auto")))
-    needed = estimate.get("bytes", 0.0) + result
-    if needed > free:
+    if free is not None and estimate.get("bytes", 0.0) > free:
         text += (
-            f". That is more than the {memory(free)} that are free: close other images, crop the "
-            "scene, or choose fewer dimensions d"
+            f". That is more than the {memory(free)} that are free: where the method knows a way, "
+            "it takes less and longer. Else close other images, crop the scene, or choose fewer "
+            "dimensions d"
         )
     return Outlook(True, text)
 
 
-def _free_memory(device: str) -> float:
-    import torch
-
+def _free_memory(device: str) -> float | None:
     from ..engine.device import resolve_device
+    from ..engine.memory import free_bytes
 
-    where = resolve_device(device)
-    if where.type == "cuda":
-        return float(torch.cuda.mem_get_info(where)[0])
-    return float(psutil.virtual_memory().available)
+    return free_bytes(resolve_device(device))
 
 
 def _bare(layer: Layer) -> Placement:

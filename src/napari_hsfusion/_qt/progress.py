@@ -39,10 +39,14 @@ class RunProgress:
         self.text = ""
 
     def begin(self, stages: Mapping[str, int], estimate: Mapping[str, float]) -> None:
-        """Take the stages and the expected cost of a run."""
+        """Take the stages and the expected cost of a run, or of one that starts anew."""
         self._stages = dict(stages)
         self._expected = _spread(self._stages, estimate)
-        self._bar.total = max(1, sum(self._stages.values()))
+        total = max(1, sum(self._stages.values()))
+        if self._done:
+            self._bar.reset(total)
+            self._done, self._stage = 0, ""
+        self._bar.total = total
 
     def advance(self, at: Advance) -> None:
         """Show where the run stands."""
