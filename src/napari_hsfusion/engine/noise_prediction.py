@@ -13,7 +13,7 @@ from .device import sent
 from .diffusion.steps import add_noise
 from .events import CancelToken, Step
 from .held_out import BATCHES, EVERY, GAIN, HeldOutLoss, Sampler
-from .training import averaged_network, train
+from .training import Loss, averaged_network, train
 from .training_recipe import Recipe
 from .training_state import Progress, TrainingState
 from .training_team import Team
@@ -91,8 +91,8 @@ def train_noise_predictor(
         memory, the same draws, and the same gradients to rounding.
     held_out : callable, optional
         As `sample`, of samples that are not trained on: needed where the budget has
-        patience. Their loss is looked at now and then. Once it has stayed flat, the rate
-        falls to zero in a fifth of the steps of the whole training, and that is the end.
+        patience. Their loss is looked at now and then, and the rate stays what it is: a
+        falling one would make any loss flat, and the average does as much for the noise.
     progress : Progress, optional
         Filled as the training goes on: its curve has the held-out losses, their signs
         changed, as the metric.
@@ -106,20 +106,11 @@ def train_noise_predictor(
     Yields
     ------
     Step
-        With the loss of that step. Their total falls once the end is known.
+        With the loss of that step; where training ends early the last comes twice, the
+        second time as the last of all.
     """
     table = torch.as_tensor(abar[1:]).to(device, dtype)
-
-    def loss(model: nn.Module, source: torch.Generator) -> Tensor | Iterator[Tensor]:
-        clean = sent(sample(budget.batch, source).to(dtype=dtype), device)
-        times = sent(torch.randint(len(table), (len(clean),), generator=source), device)
-        noise = sent(torch.randn(clean.shape, generator=source, dtype=dtype), device)
-        level = table[times].reshape(-1, *[1] * (clean.ndim - 1))
-        noisy = add_noise(clean, noise, level)
-        if parts == 1:
-            return nn.functional.mse_loss(model(noisy, times), noise)
-        return _part_losses(model, noisy, times, noise, parts)
-
+    loss = noise_loss(sample, table, budget.batch, parts)
     recipe = Recipe(
         steps=budget.steps,
         rate=budget.rate,
@@ -129,7 +120,9 @@ def train_noise_predictor(
     validate = None
     if budget.patience and held_out is not None:
         looks = max(1, round(budget.patience / EVERY))
-        recipe = replace(recipe, schedule="settle", validate_every=EVERY, patience=looks, gain=GAIN)
+        recipe = replace(
+            recipe, schedule="constant", validate_every=EVERY, patience=looks, gain=GAIN
+        )
         at_once = -(-budget.batch // parts)
         seed = generator.initial_seed()
         validate = HeldOutLoss(held_out, BATCHES * budget.batch, at_once, table, seed, threads)
@@ -145,19 +138,49 @@ def train_noise_predictor(
         validate=validate,
         progress=progress,
     )
+    last: Step | None = None
     try:
         while True:
             event = next(run)
             if isinstance(event, Step):
+                last = event
                 yield event
     except StopIteration as stop:
         state: TrainingState = stop.value
         result = averaged_network(state)
         if state.best:
             result.load_state_dict(state.best)
-        return result
     finally:
         run.close()
+    if last is not None and last.index < last.total:
+        yield replace(last, total=last.index)
+    return result
+
+
+def noise_loss(sample: Sampler, table: Tensor, batch: int, parts: int = 1) -> Loss:
+    """Mean squared error of the predicted noise, as the training loop wants it.
+
+    Parameters
+    ----------
+    sample : callable
+    table : Tensor, shape (times,)
+        Signal level of every time, on the device and of the type of the training.
+    batch, parts : int
+        As :func:`train_noise_predictor` takes them.
+    """
+    device, dtype = table.device, table.dtype
+
+    def loss(model: nn.Module, source: torch.Generator) -> Tensor | Iterator[Tensor]:
+        clean = sent(sample(batch, source).to(dtype=dtype), device)
+        times = sent(torch.randint(len(table), (len(clean),), generator=source), device)
+        noise = sent(torch.randn(clean.shape, generator=source, dtype=dtype), device)
+        level = table[times].reshape(-1, *[1] * (clean.ndim - 1))
+        noisy = add_noise(clean, noise, level)
+        if parts == 1:
+            return nn.functional.mse_loss(model(noisy, times), noise)
+        return _part_losses(model, noisy, times, noise, parts)
+
+    return loss
 
 
 def _part_losses(

@@ -181,7 +181,7 @@ def obtain_networks(
             nets["spectral"] = spectral_network(len(problem.x))
     for net in nets.values():
         initialise(net.to_empty(device="cpu"), generator)
-    lessons = _lessons(problem, params, spectral)
+    lessons = make_lessons(problem, params, spectral)
     if folder is not None and checkpoint.has_networks(folder):
         header = _expect_header(folder, wanted)
         for name, net in nets.items():
@@ -258,14 +258,25 @@ _STAGES = {"spatial": "train spatial network", "spectral": "train spectral netwo
 
 
 @dataclass(frozen=True)
-class _Lesson:
-    """What one network learns from, for how long, and what shows whether it still learns."""
+class Lesson:
+    """What one network learns from, for how long, and what shows whether it still learns.
+
+    Attributes
+    ----------
+    sample, held_out : callable
+        `held_out` is None where the budget has no patience.
+    apart : bool
+        Whether the two have nothing in common.
+    budget : Budget
+    work : float
+        Multiply-adds of a batch.
+    """
 
     sample: Sampler
     held_out: Sampler | None
     apart: bool
     budget: Budget
-    work: float  # multiply-adds of a batch
+    work: float
 
     def report(self, progress: Progress) -> dict[str, Any]:
         """What the record has of a training."""
@@ -282,8 +293,8 @@ class _Lesson:
         }
 
 
-def _lessons(problem: Problem, params: ArgsDiffParams, spectral: bool) -> dict[str, _Lesson]:
-    """What both networks learn from, or the spatial one alone."""
+def make_lessons(problem: Problem, params: ArgsDiffParams, spectral: bool) -> dict[str, Lesson]:
+    """What both networks learn from, or the spatial one alone, by name."""
     d, patch, flips = params.dimensions, params.spatial_patch, params.spatial_flips
     image = to_state(problem.y).cpu()
     side = min(patch, image.shape[1]) * min(patch, image.shape[2])
@@ -302,7 +313,7 @@ def _lessons(problem: Problem, params: ArgsDiffParams, spectral: bool) -> dict[s
         image, apart = parts.kept, parts.apart
         out = patch_sampler(parts.out, d, patch, 1, flips)
     sample = patch_sampler(image, d, patch, params.spatial_stride, flips)
-    lessons = {"spatial": _Lesson(sample, out, apart, budget, work)}
+    lessons = {"spatial": Lesson(sample, out, apart, budget, work)}
     if not spectral:
         return lessons
     spectra = to_state(problem.pixels()).cpu()
@@ -320,7 +331,7 @@ def _lessons(problem: Problem, params: ArgsDiffParams, spectral: bool) -> dict[s
         parts = split_spectra(spectra)
         spectra, apart = parts.kept, parts.apart
         out = spectrum_sampler(parts.out)
-    lessons["spectral"] = _Lesson(spectrum_sampler(spectra), out, apart, budget, work)
+    lessons["spectral"] = Lesson(spectrum_sampler(spectra), out, apart, budget, work)
     return lessons
 
 

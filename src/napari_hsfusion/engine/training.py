@@ -144,30 +144,27 @@ def train(
             if _due(progress, recipe, ended) and (validate is not None):
                 yield from _validated(state, recipe, validate, stage, team)
                 progress.seconds = clock.read()
-                _settle(progress, recipe)
                 ended = _ended(progress, recipe)
                 keeper.save()
-            _settle(progress, recipe)
             if ended:
                 if progress.counted:
                     _log(progress, optimiser.param_groups[0]["lr"])
                 break
             keeper.save_if_due()
-            rate = recipe.rate_at(progress.step, progress.seconds, progress.settled)
-            total = recipe.end(progress.settled)
+            rate = recipe.rate_at(progress.step, progress.seconds)
             optimiser.param_groups[0]["lr"] = rate
             with limited_threads(threads):
                 value = _step(state, objective, recipe, device)
             progress.step += 1
             pending.append(value)
-            row = progress.step == total or progress.step % recipe.log_every == 0
+            row = progress.step == recipe.steps or progress.step % recipe.log_every == 0
             if row or device.type == "cpu" or progress.step % _LOOK == 0:
                 seen = _settled(progress, pending)
                 if row:
                     _log(progress, rate)
-                yield Step(stage, progress.step, total, seen)
+                yield Step(stage, progress.step, recipe.steps, seen)
             else:
-                yield Step(stage, progress.step, total)
+                yield Step(stage, progress.step, recipe.steps)
     except (Cancelled, GeneratorExit):  # between two steps: the state is whole
         if pending:
             _settled(state.progress, pending)
@@ -250,21 +247,10 @@ def _log(progress: Progress, rate: float) -> None:
 
 def _ended(progress: Progress, recipe: Recipe) -> bool:
     return (
-        progress.step >= recipe.end(progress.settled)
+        progress.step >= recipe.steps
         or (recipe.minutes is not None and progress.seconds >= 60.0 * recipe.minutes)
-        or (recipe.schedule != "settle" and _flat(progress, recipe))
+        or (recipe.patience is not None and progress.stale >= recipe.patience)
     )
-
-
-def _flat(progress: Progress, recipe: Recipe) -> bool:
-    return recipe.patience is not None and progress.stale >= recipe.patience
-
-
-def _settle(progress: Progress, recipe: Recipe) -> None:
-    """Let the rate fall from here on, if it is time for that."""
-    due = _flat(progress, recipe) or progress.step >= recipe.latest
-    if recipe.schedule == "settle" and progress.settled is None and due:
-        progress.settled = progress.step
 
 
 def _due(progress: Progress, recipe: Recipe, ended: bool) -> bool:
@@ -298,7 +284,7 @@ def _validated(
     if progress.curve and progress.curve[-1]["step"] == progress.step:
         progress.curve[-1]["metric"] = metric
     elif progress.counted:
-        _log(progress, recipe.rate_at(progress.step - 1, progress.seconds, progress.settled))
+        _log(progress, recipe.rate_at(progress.step - 1, progress.seconds))
         progress.curve[-1]["metric"] = metric
     yield Measured(stage, progress.step, recipe.steps, metric, progress.best)
 

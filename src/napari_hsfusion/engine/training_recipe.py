@@ -9,11 +9,8 @@ import torch
 
 from ..errors import ParameterError
 
-SCHEDULES = ("constant", "linear", "cosine", "settle")
+SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bfloat16", "float16")
-
-_FALL = 0.2
-"""Share of a run with the schedule ``settle`` in which the rate falls."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +23,9 @@ class Recipe:
         Gradient steps at most.
     rate : float
         Adam's learning rate at the start.
-    schedule : {"constant", "linear", "cosine", "settle"}
+    schedule : {"constant", "linear", "cosine"}
         How the rate falls to zero over the steps, or over the time if that is used
-        up sooner. ``settle`` holds the rate until the validations no longer get better,
-        or nearly all steps are used up, and then lets it fall linearly to zero: the run
-        ends there, not where `patience` was used up.
+        up sooner.
     average : float
         Decay of the exponential moving average of the weights, warmed up.
     clip : float, optional
@@ -77,33 +72,9 @@ class Recipe:
         ):
             if value not in known:
                 raise ParameterError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
-        if self.schedule == "settle" and self.minutes is not None:
-            raise ParameterError("minutes: the schedule settle counts steps, expected none")
 
-    @property
-    def latest(self) -> int:
-        """Steps after which the rate of the schedule ``settle`` falls at the latest."""
-        return self.steps - round(_FALL * self.steps)
-
-    def end(self, settled: int | None) -> int:
-        """Steps of the whole run, if its rate falls from step `settled` on.
-
-        The fall is the same share of a run however long that is.
-        """
-        if settled is None or settled >= self.latest:
-            return self.steps
-        return min(self.steps, max(settled + 1, round(settled / (1.0 - _FALL))))
-
-    def rate_at(self, step: int, seconds: float, settled: int | None = None) -> float:
-        """Learning rate of the step that follows `step` steps and `seconds`.
-
-        With the schedule ``settle`` it falls from step `settled` on.
-        """
-        if self.schedule == "settle":
-            if settled is None or step < settled:
-                return self.rate
-            end = self.end(settled)
-            return self.rate * (end - step) / (end - settled)
+    def rate_at(self, step: int, seconds: float) -> float:
+        """Learning rate of the step that follows `step` steps and `seconds`."""
         gone = step / self.steps
         if self.minutes is not None:
             gone = min(1.0, max(gone, seconds / (60.0 * self.minutes)))

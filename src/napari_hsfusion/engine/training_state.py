@@ -44,8 +44,6 @@ class Progress:
         The last metric that counted as a gain.
     stale : int
         Validations since then.
-    settled : int or None
-        Step from which the rate falls, with the schedule ``settle``.
     total, counted : float, int
         Sum and number of the losses since the curve's last row.
     curve : list of dict
@@ -60,7 +58,6 @@ class Progress:
     best_step: int = 0
     mark: float | None = None
     stale: int = 0
-    settled: int | None = None
     total: float = 0.0
     counted: int = 0
     curve: list[dict[str, Any]] = field(default_factory=list)

@@ -205,7 +205,7 @@ class ArgsDiffParams(Params):
     patience: int = param(
         0,
         "Training steps without a lower loss on held-out parts of the pair after which training "
-        "comes to its end, its rate falling; 0 takes all steps, and holds nothing out.",
+        "ends; the learning rates stay what they are. 0 takes all steps, and holds nothing out.",
         low=0,
         high=10_000_000,
         unit="steps",
