@@ -139,14 +139,14 @@ def test_weight_is_chosen_by_what_it_gains(monkeypatch: pytest.MonkeyPatch) -> N
     assert trial is not None
     assert trial.y.shape[1:] == (4, 6)
     assert trial.x.shape[1:] == (2, 3)
-    start, _ = subspace.average_map(trial, basis, params.classes, params.partitions, 0)
+    start, systems = subspace.average_map(trial, basis, params.classes, params.partitions, 0)
     view = BandView.choose(basis, start)
     truth = view.to_state(torch.tensordot(basis, p.x, dims=1))
     ends = {}
     for name, known in (("good", truth), ("bad", -9 * truth - 30)):
         steps, ends[name] = _chosen(
             validation.choose_weight(
-                p, trial, basis, Denoiser(_Known(known)), params, 0, CancelToken()
+                p, trial, basis, start, systems, Denoiser(_Known(known)), params, CancelToken()
             )
         )
         assert [s.index for s in steps] == list(range(1, len(validation.WEIGHTS) + 1))
@@ -189,8 +189,9 @@ def test_small_pairs_are_not_tried() -> None:
     events = list(method.run(pair, method.presets["balanced"]))
     started = events[0]
     assert isinstance(started, Started)
-    assert dict(started.stages) == {"denoise": 1, "closed form": 1}
+    assert dict(started.stages) == {"denoise": 1, "closed form": 1, "regression": 8}
     assert events[-1].record["prior_weight"] == 0.0
+    assert events[-1].record["regression_share"] == 0.5
 
 
 def test_partitions_are_averaged_at_every_level() -> None:
@@ -209,6 +210,19 @@ def test_partitions_are_averaged_at_every_level() -> None:
     ((both, _),) = proximal_steps(systems, start, view, known, **options)
     single = [next(iter(proximal_steps([s], start, view, known, **options)))[0] for s in systems]
     torch.testing.assert_close(both, torch.stack(single).mean(0))
+
+
+def test_without_weight_a_start_of_its_own_stays() -> None:
+    """The closed-form prior is centred so that the start solves it, wherever it comes from."""
+    p = problem()
+    basis = subspace.spectral_basis(p, 3)
+    start, systems = subspace.average_map(p, basis, 4, 3, seed=0)
+    moved = start + 0.02
+    view = BandView.choose(basis, start)
+    denoiser = Denoiser(_Known(view.to_state(start) + 0.3))
+    options = {"levels": 2, "high": 0.05, "low": 0.01, "iterations": 30}
+    *_, (result, _) = proximal_steps(systems, moved, view, denoiser, weight=0.0, **options)
+    torch.testing.assert_close(result, moved, rtol=0, atol=1e-6)
 
 
 def test_class_counts() -> None:

@@ -161,11 +161,11 @@ def class_prior(
         usable = problem.mask_x.flatten() > 0
     detail = detail[:, usable]
     coarse = problem.spatial.forward(problem.y)
-    features, fine = _whiten(coarse.flatten(1)[:, usable], problem.y.flatten(1))
+    features, fine = whiten(coarse.flatten(1)[:, usable], problem.y.flatten(1))
     if locality:
-        here = _places(coarse.shape)[usable.cpu().numpy()]
+        here = places(coarse.shape)[usable.cpu().numpy()]
         features = np.concatenate([features, locality * here], axis=1)
-        fine = np.concatenate([fine, locality * _places(problem.y.shape)], axis=1)
+        fine = np.concatenate([fine, locality * places(problem.y.shape)], axis=1)
     classes = min(classes, len(np.unique(features, axis=0)))
     if classes == 1:
         return gaussian_prior(problem, basis)
@@ -192,7 +192,7 @@ def class_prior(
 _SHRINK = 20.0  # low-resolution pixels; a covariance of 10 dimensions needs about as many
 
 
-def _whiten(coarse: Tensor, fine: Tensor) -> tuple[npt.NDArray[np.float64], ...]:
+def whiten(coarse: Tensor, fine: Tensor) -> tuple[npt.NDArray[np.float64], ...]:
     """Rotate and scale both sets of spectra (c, n) to unit variance of the first: (n, c)."""
     a = coarse.double().cpu().numpy().T
     b = fine.double().cpu().numpy().T
@@ -202,7 +202,7 @@ def _whiten(coarse: Tensor, fine: Tensor) -> tuple[npt.NDArray[np.float64], ...]
     return (a - mean) @ vt.T / spread, (b - mean) @ vt.T / spread
 
 
-def _places(shape: Sequence[int]) -> npt.NDArray[np.float64]:
+def places(shape: Sequence[int]) -> npt.NDArray[np.float64]:
     """Rows and columns of an image (c, H, W), each of unit variance: (H W, 2)."""
     axes = [((np.arange(n) + 0.5) / n - 0.5) * np.sqrt(12) for n in shape[-2:]]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)

@@ -8,7 +8,7 @@ protocol, Wald, Ranchin and Mangolini, PE&RS 63:691, 1997).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from .diffusion.proximal import BandView, Denoiser, proximal_steps
 from .events import CancelToken, Step
 from .observation import Problem
 from .operators import SpatialDegradation
-from .subspace import average_map
+from .subspace import System
 
 WEIGHTS = (0.01, 0.03, 0.1, 0.3, 1.0)
 _RATIO = 2
@@ -73,9 +73,10 @@ def choose_weight(
     problem: Problem,
     trial: Problem,
     basis: Tensor,
+    start: Tensor,
+    systems: Sequence[System],
     denoiser: Denoiser,
     params: ArgsDiffParams,
-    seed: int,
     cancel: CancelToken,
     threads: int | None = None,
 ) -> Generator[Step, None, float]:
@@ -87,10 +88,13 @@ def choose_weight(
     trial : Problem
         What :func:`half_scale` made of it.
     basis : Tensor, shape (d, C)
+    start : Tensor, shape (d, h, w)
+        What `trial` is estimated as without the learnt prior.
+    systems : sequence of System
+        Of `trial`.
     denoiser : Denoiser
     params : ArgsDiffParams
         Of the proximal sampler.
-    seed : int
     cancel : CancelToken
     threads : int, optional
         CPU threads, if fewer than torch's own setting.
@@ -106,10 +110,6 @@ def choose_weight(
     Step
         One a weight, its loss the squared error relative to the closed form's.
     """
-    with limited_threads(threads):
-        start, systems = average_map(
-            trial, basis, params.classes, params.partitions, seed, cancel, params.locality
-        )
     view = BandView.choose(basis, start)
     truth = problem.x[:, : start.shape[-2], : start.shape[-1]]
     target = torch.tensordot(basis, truth, dims=1)

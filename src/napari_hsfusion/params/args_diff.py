@@ -242,6 +242,15 @@ class ArgsDiffParams(Params):
         high=100,
         applies=_PROXIMAL,
     )
+    regressions: int = param(
+        8,
+        "Regressions of the coefficients on the HR-MSI, each with a kernel of its own, whose mean "
+        "is averaged with the closed form; 0: the closed form alone.",
+        low=0,
+        high=8,
+        unit="kernels",
+        applies=_PROXIMAL,
+    )
     levels: int = param(
         8,
         "Noise levels that the sampler visits.",
@@ -311,5 +320,5 @@ _BALANCED = ArgsDiffParams(
 ARGS_DIFF_PRESETS: Mapping[str, ArgsDiffParams] = {
     "paper": ArgsDiffParams(),
     "balanced": _BALANCED,
-    "fast": replace(_BALANCED, weight=0.0),
+    "fast": replace(_BALANCED, weight=0.0, regressions=4),
 }

@@ -127,6 +127,8 @@ def proximal_steps(
         Data terms and closed-form prior, one a partition of the scene; their
         solutions are averaged.
     start : Tensor, shape (d, H, W)
+        The estimate without a learnt prior: the closed-form prior is centred so that
+        every system has it as its solution.
     view : BandView
     denoiser : Denoiser
     weight : float
@@ -144,13 +146,14 @@ def proximal_steps(
     """
     metric = view.metric()
     current = start
+    centred = [s.equations.apply(start) for s in systems]
     for sigma in noise_levels(levels, high, low):
         proposal = view.to_coefficients(denoiser(view.to_state(current), float(sigma)))
         extra = metric * (weight / float(sigma) ** 2)
         pull = torch.tensordot(extra, proposal, dims=1)
         solved = [
-            s.equations.solve(s.rhs + pull, current, extra=extra, iterations=iterations)[0]
-            for s in systems
+            s.equations.solve(rhs + pull, current, extra=extra, iterations=iterations)[0]
+            for s, rhs in zip(systems, centred, strict=True)
         ]
         current = torch.stack(solved).mean(0)
         yield current, proposal

@@ -21,6 +21,8 @@ from ...params import ARGS_DIFF_PRESETS, ArgsDiffParams
 from ..calibration import CalibratedSampling
 from ..checkpoint import has_networks
 from ..cleaning import clean_pair
+from ..closed_form import estimates, share_of_regression
+from ..closed_form import stages as closed_form_stages
 from ..cost import args_diff_cost
 from ..device import limited_threads, threads_for
 from ..diffusion.proximal import BandView, Denoiser, proximal_steps
@@ -35,7 +37,7 @@ from ..posterior import Posterior, posterior_cost
 from ..precision import sampling_precision
 from ..selflearning import networks_cached, obtain_networks
 from ..spread import drained, spread_of_runs
-from ..subspace import System, average_map, resolve_dimensions, signal_dimensions, spectral_basis
+from ..subspace import System, resolve_dimensions, signal_dimensions, spectral_basis
 from ..validation import WEIGHTS, choose_weight, half_scale
 from .base import Context, Method, Outcome, Shape
 
@@ -94,14 +96,16 @@ def _proximal(
 ) -> Generator[Event, None, Outcome]:
     if params.weight == 0 and context.networks is not None:
         raise ParameterError("networks has no effect with weight=0: no network is trained or used")
-    trial = half_scale(problem) if params.weight is None else None
-    learnt = trial is not None or bool(params.weight)
+    trial = half_scale(problem) if params.weight is None or params.regressions else None
+    weigh = params.weight is None and trial is not None
+    learnt = weigh or bool(params.weight)
     train = learnt and not _saved(context)
     stages = {"denoise": 1} if params.denoise else {}
-    stages["closed form"] = 1
+    pairs = 1 if trial is None else 2
+    stages |= closed_form_stages(params, pairs)
     if train:
         stages["train spatial network"] = params.spatial_steps
-    if trial is not None:
+    if weigh:
         stages["weigh prior"] = len(WEIGHTS)
     if learnt:
         stages["sample"] = params.levels
@@ -117,40 +121,53 @@ def _proximal(
         record |= {name: level * problem.scale for name, level in taken.items()}
         trial = None if trial is None else half_scale(problem)
         yield Step("denoise", 1, 1)
-    with limited_threads(threads):
-        start, systems = average_map(
-            problem,
-            basis,
-            params.classes,
-            params.partitions,
-            context.seed,
-            context.cancel,
-            params.locality,
-        )
-    yield Step("closed form", 1, 1)
-    yield Preview("closed form", 1, 1, start, basis, problem.scale)
+    both = partial(
+        estimates,
+        basis=basis,
+        params=params,
+        seed=context.seed,
+        cancel=context.cancel,
+        threads=threads,
+        pairs=pairs,
+    )
+    found = yield from both(problem)
+    share = 0.5 if params.regressions else 0.0
+    if trial is not None:
+        below = yield from both(trial, pair=1)
+        share = share_of_regression(problem, trial, below, basis)
+    start = found.mean(share)
+    record["regression_share"] = share
+    yield Preview("closed form", pairs, pairs, start, basis, problem.scale)
 
     def closed(pair: Problem) -> tuple[Tensor, list[System]]:
         if params.denoise:
             pair, _ = clean_pair(pair, basis, context.cancel)
-        return average_map(
-            pair, basis, params.classes, params.partitions, context.seed, locality=params.locality
-        )
+        made = drained(both(pair))
+        return made.mean(share), made.systems
 
-    sampling = CalibratedSampling(Posterior(given, basis, systems, start), closed)
+    sampling = CalibratedSampling(Posterior(given, basis, found.systems, start), closed)
     if not learnt:
         return Outcome(start, basis, record, sampling=sampling)
     network, _, origin = yield from _networks(problem, params, context, False)
     denoiser = Denoiser(network, precision=params.precision)
     weight = params.weight
-    if trial is not None:
+    if weigh:
+        assert trial is not None
         weight = yield from choose_weight(
-            problem, trial, basis, denoiser, params, context.seed, context.cancel, threads
+            problem,
+            trial,
+            basis,
+            below.mean(share),
+            below.systems,
+            denoiser,
+            params,
+            context.cancel,
+            threads,
         )
     assert weight is not None
     coefficients: Tensor = start
     steps = proximal_steps(
-        systems,
+        found.systems,
         start,
         BandView.choose(basis, start),
         denoiser,
