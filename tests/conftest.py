@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -62,6 +63,17 @@ def networks_kept(_every_run_trains: None, monkeypatch: pytest.MonkeyPatch) -> N
     from napari_hsfusion.engine.network_cache import CACHE, MOST
 
     monkeypatch.setattr(CACHE, "_most", MOST)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_is_imported_is_no_garbage() -> None:
+    """The collector passes over what there was before these tests: modules, above all.
+
+    It runs with every fusion, each time through a million objects. What a test makes is
+    collected as ever.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
