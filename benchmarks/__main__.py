@@ -204,6 +204,48 @@ def speed(
     save_png(report.figure(json.loads(out.read_text("utf-8"))), out.with_suffix(".png"))
 
 
+@app.command()
+def training(
+    pairs: Annotated[Path, typer.Argument(help="Folder of simulated pairs, NAME.npz.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON file; a plot is put beside.")],
+    scenes: Annotated[
+        str, typer.Option(help="Names, separated by commas.")
+    ] = "pavia_centre,cave_feathers",
+    side: Annotated[int, typer.Option(min=16, help="Pixels that pairs are cut to.")] = 128,
+    widths: Annotated[str, typer.Option(help="Channels of the spatial network.")] = "8,16,32",
+    steps: Annotated[
+        str, typer.Option(help="Training steps after which it is tried.")
+    ] = "30,100,300,1000",
+    sampling: Annotated[int, typer.Option(min=1, help="Steps of the published sampler.")] = 100,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Quality against training steps and width of the network, on the CPU, and a plot."""
+    import torch
+
+    from napari_hsfusion.figures import save_png
+
+    from . import quality
+    from .training_curve import Pair, measure, write
+
+    torch.set_num_threads(threads)
+    moments = [int(value) for value in steps.split(",")]
+    rows: list[dict[str, Any]] = []
+    chosen = [Pair(pairs / f"{name}.npz", side) for name in scenes.split(",")]
+    for width in (None, *map(int, widths.split(","))):
+        for pair in chosen:
+            for row in measure(pair, width, moments, T=sampling, seed=seed):
+                rows.append(row)
+                typer.echo(
+                    f"| {pair.name} | {width or ''} | {row['sampler']} | "
+                    f"{row.get('weight') or ''} | {row.get('steps', '')} | {row['psnr']:.3f} | "
+                    f"{row.get('training_seconds', 0.0):.1f} s |"
+                )
+                write(out, rows, seed)
+    drawn = quality.training_figure(json.loads(out.read_text("utf-8")))
+    save_png(drawn, out.with_suffix(".png"))
+
+
 @app.command("report")
 def report_speed(
     results: Annotated[Path, typer.Argument(help="JSON file of a speed benchmark.")] = Path(
@@ -212,11 +254,15 @@ def report_speed(
     text: Annotated[Path, typer.Option("--page", help="Page with places for the tables.")] = Path(
         "docs/performance.md"
     ),
+    quality_text: Annotated[
+        Path, typer.Option("--quality", help="Page about quality, from the files beside.")
+    ] = Path("docs/quality.md"),
 ) -> None:
-    """Put the figures of a speed benchmark into the page about performance."""
-    from . import report
+    """Put the figures of the benchmarks into the pages about performance and quality."""
+    from . import quality, report
 
     report.rewrite(text, json.loads(results.read_text("utf-8")))
+    quality.write(results.parent, quality_text)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,18 @@ _SWEEPS = {
 _GRADIENTS = {"x0": "at the predictions", "network": "through the networks"}
 
 
-def page(text: str, document: Document) -> str:
+Tables = Mapping[str, Callable[[Any], list[str]]]
+
+
+def page(text: str, document: Document, tables: Tables | None = None) -> str:
     """Put the tables of a benchmark into the text of the page.
+
+    Parameters
+    ----------
+    text : str
+    document : mapping
+    tables : mapping, optional
+        Lines of every table, by the name of its place; those of a speed benchmark by default.
 
     Raises
     ------
@@ -36,15 +46,16 @@ def page(text: str, document: Document) -> str:
         If the page has no place for a table, or a place for a table that there is not.
     """
     places = set(re.findall(r"<!-- begin ([\w-]+) -->", text))
-    if places != set(_TABLES):
-        raise ValueError(f"the page has places for {sorted(places)}, not for {sorted(_TABLES)}")
-    for name, table in _TABLES.items():
+    tables = _TABLES if tables is None else tables
+    if places != set(tables):
+        raise ValueError(f"the page has places for {sorted(places)}, not for {sorted(tables)}")
+    for name, made in tables.items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         if text.count(end) != 1:
             raise ValueError(f"the page has not one line {end}")
         before, _, rest = text.partition(begin)
         _, _, after = rest.partition(end)
-        lines = "\n".join(table(document))
+        lines = "\n".join(made(document))
         text = f"{before}{begin}\n{lines}\n{end}{after}"
     return text
 
@@ -142,19 +153,19 @@ def _width(document: Document) -> list[str]:
         ]
         for row in _steps(document, "base")
     ]
-    return _table(heads, lines)
+    return table(heads, lines)
 
 
 def _sizes(sweep: str) -> Callable[[Document], list[str]]:
-    def table(document: Document) -> list[str]:
+    def made(document: Document) -> list[str]:
         heads = [_SWEEPS[sweep], "gradient", "package", "plain", "ratio"]
         lines = [
             [str(row[sweep]), _GRADIENTS[row["gradient"]], *_pair(row["per_step"])]
             for row in _steps(document, sweep)
         ]
-        return _table(heads, lines)
+        return table(heads, lines)
 
-    return table
+    return made
 
 
 def _bands(document: Document) -> list[str]:
@@ -182,7 +193,7 @@ def _bands(document: Document) -> list[str]:
 
 def _chains(document: Document) -> list[str]:
     lines = [[str(row["T"]), *_pair(row["per_step"])] for row in document["chains"]]
-    return _table(["steps T", "package", "plain", "ratio"], lines)
+    return table(["steps T", "package", "plain", "ratio"], lines)
 
 
 def _training(document: Document) -> list[str]:
@@ -190,7 +201,7 @@ def _training(document: Document) -> list[str]:
     lines = [
         [row["network"], str(row["batch"]), *_pair(row["per_step"])] for row in document["training"]
     ]
-    return _table(heads, lines)
+    return table(heads, lines)
 
 
 def _memory(document: Document) -> list[str]:
@@ -201,7 +212,7 @@ def _memory(document: Document) -> list[str]:
         kept = [_megabytes(row["kept_bytes"][kind]) for kind in ("ours", "plain")]
         sizes = [_megabytes(ours), _megabytes(plain), f"{plain / ours:.2f}", *kept]
         lines.append([str(row["base"]), _GRADIENTS[row["gradient"]], *sizes])
-    return _table(heads, lines)
+    return table(heads, lines)
 
 
 _TABLES: Mapping[str, Callable[[Document], list[str]]] = {
@@ -229,7 +240,8 @@ def _time(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table in Markdown, its first column set left."""
     marks = ["---"] + ["---:"] * (len(heads) - 1)
     return [f"| {' | '.join(cells)} |" for cells in (heads, marks, *rows)]
 

@@ -38,6 +38,19 @@ def test_stages_add_up(bar: Any) -> None:
     assert shown.desc.startswith("Fusing: sample 3/6")
 
 
+def test_a_stage_that_ends_sooner_is_done(bar: Any) -> None:
+    """Networks that were known, or a training whose held-out loss stayed flat."""
+    run, shown = bar
+    run.begin({"train": 100, "sample": 6}, {"seconds": 9.0})
+    run.advance(Advance("train", 40, 100))
+    run.advance(Advance("train", 40, 40))
+    assert (shown.n, shown.total) == (40, 46)
+    run.advance(Advance("sample", 1, 6))
+    assert (shown.n, shown.total) == (41, 46)
+    run.advance(Advance("sample", 6, 6))
+    assert (shown.n, shown.total) == (46, 46)
+
+
 def test_a_step_that_ends_after_the_pause_does_not_hide_it(bar: Any) -> None:
     run, shown = bar
     run.begin({"sample": 6}, {})

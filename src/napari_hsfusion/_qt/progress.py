@@ -53,6 +53,9 @@ class RunProgress:
         if at.stage != self._stage:
             self._stage, self._entered, self._first = at.stage, time.perf_counter(), at.index
             self._idle = 0.0
+        if self._stages.get(at.stage, at.total) != at.total:  # its end came sooner
+            self._stages[at.stage] = at.total
+            self._bar.total = max(1, sum(self._stages.values()))
         names = list(self._stages)
         before = names[: names.index(at.stage)] if at.stage in names else []
         done = sum(self._stages[name] for name in before) + at.index

@@ -106,8 +106,8 @@ def train_noise_predictor(
     Yields
     ------
     Step
-        With the loss of that step; where training ends early the last comes twice, the
-        second time as the last of all.
+        With the loss of that step; where training ends early one more, without a loss,
+        says that the stage is done.
     """
     table = torch.as_tensor(abar[1:]).to(device, dtype)
     loss = noise_loss(sample, table, budget.batch, parts)
@@ -153,7 +153,7 @@ def train_noise_predictor(
     finally:
         run.close()
     if last is not None and last.index < last.total:
-        yield replace(last, total=last.index)
+        yield Step(stage, last.index, last.index)
     return result
 
 

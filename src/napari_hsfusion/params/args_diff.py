@@ -315,6 +315,7 @@ _BALANCED = ArgsDiffParams(
     spatial_rate=1e-3,
     spatial_flips=True,
     average=0.99,
+    patience=100,
 )
 
 ARGS_DIFF_PRESETS: Mapping[str, ArgsDiffParams] = {
