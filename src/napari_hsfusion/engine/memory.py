@@ -198,8 +198,8 @@ class Descent:
         """Why no rung is left."""
         why = "" if self._short is None else f"{self._short.words()}, and "
         return (
-            f"memory: {why}no way of running in less suffices: crop the scene, choose fewer "
-            "dimensions or a smaller network, or free memory"
+            f"not enough memory: {why}no way of running in less suffices. Crop the scene, choose "
+            "fewer dimensions or a smaller network, or free memory"
         )
 
     def _fits(self, needed: float) -> bool:

@@ -271,7 +271,9 @@ class NormalEquations:
         out = p.spatial.adjoint(torch.tensordot(self.gram_x, low, dims=1))
         out += _masked(torch.tensordot(self.gram_y, coefficients, dims=1), p.mask_y)
         out += self.prior(coefficients)
-        return out if extra is None else out + torch.tensordot(extra, coefficients, dims=1)
+        if extra is not None:
+            out += torch.tensordot(extra, coefficients, dims=1)
+        return out
 
     def solve(
         self,
@@ -306,20 +308,25 @@ class NormalEquations:
         local = self.precision + self.gram_y
         inverse = torch.linalg.inv(local if extra is None else local + extra)
         solution = start.clone()
-        residual = rhs - self.apply(solution, extra)
+        residual = self.apply(solution, extra)
+        torch.sub(rhs, residual, out=residual)
         z = self._pointwise(inverse, residual)
         direction = z.clone()
-        rz = torch.sum(residual * z)
-        limit = tolerance**2 * torch.sum(rhs * self._pointwise(inverse, rhs))
+        # one image for all products: the allocator keeps a hole for every one that is freed
+        work = residual * z
+        rz = torch.sum(work)
+        limit = tolerance**2 * torch.sum(torch.mul(rhs, self._pointwise(inverse, rhs), out=work))
         taken = 0
         while taken < iterations and bool(rz > limit):
             q = self.apply(direction, extra)
-            alpha = rz / torch.sum(direction * q)
-            solution += alpha * direction
-            residual -= alpha * q
+            alpha = rz / torch.sum(torch.mul(direction, q, out=work))
+            solution += torch.mul(alpha, direction, out=work)
+            residual -= torch.mul(alpha, q, out=work)
+            del q, z
             z = self._pointwise(inverse, residual)
-            fresh = torch.sum(residual * z)
-            direction = z + (fresh / rz) * direction
+            fresh = torch.sum(torch.mul(residual, z, out=work))
+            direction *= fresh / rz
+            direction += z
             rz = fresh
             taken += 1
         return solution, taken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -195,6 +196,7 @@ class Method(Generic[P]):
         self.check_samples(samples)
         device = device or torch.device("cpu")
         context = Context(seed, device, dtype, networks, cancel or CancelToken(), samples)
+        empty = networks is not None and not networks.exists()
         descent = Descent(ladder(device, self.economies(params), spare))
         while not descent.over:
             context = replace(context, device=descent.rung.device)
@@ -209,6 +211,9 @@ class Method(Generic[P]):
                 descent.fail()
             finally:
                 release(context.device)
+        if empty and networks is not None:
+            with suppress(OSError):  # it holds networks now, or was never made
+                networks.rmdir()
         raise DeviceError(descent.words())
 
     def _execute(
