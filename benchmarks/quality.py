@@ -110,7 +110,8 @@ def training_figure(document: Document) -> Figure:
             closed = _closed(rows, scene)
             if kind != "published" and closed is not None:
                 axes.axhline(closed["psnr"], color="0.4", ls="--", lw=1.0, label="no training")
-            axes.set_xscale("log")
+            if any(_line(rows, scene, kind, width) for width in widths):
+                axes.set_xscale("log")
             axes.set_xlabel("training steps of the spatial network", fontsize=8)
             axes.set_ylabel("PSNR, dB", fontsize=8)
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

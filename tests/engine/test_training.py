@@ -349,6 +349,33 @@ def test_validations_find_the_best() -> None:
     assert [r["metric"] for r in state.progress.curve] == [1.0, 3.0, 2.0, 2.5, 2.0]
 
 
+def test_small_gains_do_not_keep_a_run_going(tmp_path: Path) -> None:
+    """Each is the best so far, and its weights are kept; but only a gain of 5 % counts."""
+    given = [-1.0, -0.9, -0.88, -0.87, -0.84, -0.83, -0.82, -0.81, -0.5]
+
+    def judge(network: nn.Module, progress: Progress) -> Generator[Step, None, float]:
+        yield from ()
+        return given[progress.step // 10 - 1]
+
+    recipe = Recipe(
+        steps=100, rate=0.02, average=0.9, validate_every=10, patience=3, gain=0.05, log_every=10
+    )
+    _, state = drain(start(recipe, validate=judge))
+    assert state.progress.step == 80  # three after -0.84
+    assert (state.progress.best, state.progress.best_step) == (-0.81, 80)
+    assert state.progress.mark == -0.84
+    path = tmp_path / "state.safetensors"
+    for stop in (15, 34, 72):
+        run = start(recipe, validate=judge, keeping=Keeping(path, resume=path.exists()))
+        for event in run:
+            if isinstance(event, Step) and event.index >= stop:
+                break
+        run.close()
+    _, resumed = drain(start(recipe, validate=judge, keeping=Keeping(path, resume=True)))
+    assert same(everything(state), everything(resumed))
+    assert resumed.progress.step == 80
+
+
 def test_validations_need_no_gradients_and_leave_those_of_others_alone() -> None:
     """Whoever takes the events may go on with work that needs gradients."""
     within: list[bool] = []
