@@ -18,7 +18,11 @@ from napari_hsfusion.engine.device import sent
 from napari_hsfusion.engine.diffusion.published import PublishedSampler
 from napari_hsfusion.engine.diffusion.schedules import exponential_schedule
 from napari_hsfusion.engine.events import CancelToken
-from napari_hsfusion.engine.nets.frozen import recomputed_silu
+from napari_hsfusion.engine.nets.frozen import (
+    channels_last_silu,
+    convolution,
+    recomputed_silu,
+)
 from napari_hsfusion.engine.nets.initialise import initialise
 from napari_hsfusion.engine.nets.spectral_mlp import SpectralMLP
 from napari_hsfusion.engine.nets.unet import SpatialUNet, upsampled_convolution
@@ -133,11 +137,12 @@ def test_upsampling_within_the_convolution() -> None:
     torch.testing.assert_close(upsampled_convolution(layer, image), expected, **TIGHT)
 
 
-def test_what_a_frozen_network_keeps() -> None:
+@pytest.mark.parametrize("sides", [(16, 16), (13, 18)])
+def test_what_a_frozen_network_keeps(sides: tuple[int, int]) -> None:
     """Frozen weights: the same gradient of the image, and no input of a convolution kept."""
     network = _awake(SpatialUNet(D, 8, (1, 2), 1))
     generator = torch.Generator().manual_seed(1)
-    state = torch.randn((1, D, 16, 16), generator=generator, dtype=torch.float64).requires_grad_()
+    state = torch.randn((1, D, *sides), generator=generator, dtype=torch.float64).requires_grad_()
     gradients, kept = [], []
     for free in (True, False):
         network.requires_grad_(free)
@@ -164,6 +169,46 @@ def test_an_activation_worked_out_again() -> None:
     assert torch.autograd.gradcheck(lambda x: recomputed_silu(x, 2, weight, bias, 1e-5), image)
     expected = functional.silu(functional.group_norm(image, 2, weight, bias, 1e-5))
     torch.testing.assert_close(recomputed_silu(image, 2, weight, bias, 1e-5), expected, **TIGHT)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_an_activation_with_channels_last(groups: int) -> None:
+    """The gradient written out, against differences and torch's own; away from zero mean."""
+    generator = torch.Generator().manual_seed(1)
+    image = 2.0 + torch.randn((2, 6, 3, 5), generator=generator, dtype=torch.float64)
+    image = image.contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight, bias = torch.rand((2, 6), generator=generator, dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda x: channels_last_silu(x, groups, weight, bias, 1e-5), image
+    )
+    expected = functional.silu(functional.group_norm(image, groups, weight, bias, 1e-5))
+    got = channels_last_silu(image, groups, weight, bias, 1e-5)
+    torch.testing.assert_close(got, expected, **TIGHT)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    pull = torch.randn(image.shape, generator=generator, dtype=torch.float64)
+    mine, theirs = (torch.autograd.grad(out, image, pull)[0] for out in (got, expected))
+    torch.testing.assert_close(mine, theirs, **TIGHT)
+    assert mine.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(("taps", "stride"), [(3, 1), (1, 1), (3, 2)])
+def test_the_gradient_of_a_frozen_convolution(taps: int, stride: int, last: bool) -> None:
+    """At even and odd sides; in the image's own format."""
+    generator = torch.Generator().manual_seed(2)
+    layer = _awake(nn.Conv2d(4, 6, taps, stride, taps // 2)).requires_grad_(False)
+    assert isinstance(layer, nn.Conv2d)
+    for shape in ((1, 4, 7, 10), (2, 4, 6, 9)):
+        image = torch.randn(shape, generator=generator, dtype=torch.float64)
+        if last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        image.requires_grad_()
+        got, expected = convolution(layer, image), layer(image)
+        pull = torch.randn(got.shape, generator=generator, dtype=torch.float64)
+        mine, theirs = (torch.autograd.grad(out, image, pull)[0] for out in (got, expected))
+        torch.testing.assert_close(got, expected, **TIGHT)
+        torch.testing.assert_close(mine, theirs, **TIGHT)
+        assert not last or mine.is_contiguous(memory_format=torch.channels_last)
 
 
 class _Watch(TorchDispatchMode):

@@ -84,7 +84,7 @@ class ResidualBlock(nn.Module):
         scale, shift = self.time(functional.silu(embedding)).chunk(2, dim=1)
         hidden = convolution(self.conv2, self._modulated(hidden, 1 + scale, shift))
         skip = convolution(self.skip, image) if isinstance(self.skip, nn.Conv2d) else image
-        return skip + hidden
+        return hidden.add_(skip)  # nothing keeps what a convolution gave
 
     def _modulated(self, image: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """SiLU of the second normalisation times `scale` (n, c) plus `shift` (n, c)."""
@@ -154,6 +154,9 @@ class SpatialUNet(nn.Module):
         self.tail_norm = _norm(current)
         self.tail = nn.Conv2d(current, channels, 3, padding=1)
 
+    def _frozen(self) -> bool:
+        return not any(weight.requires_grad for weight in self.parameters())
+
     def forward(self, state: Tensor, times: Tensor) -> Tensor:
         """Predict the noise in `state`.
 
@@ -170,8 +173,9 @@ class SpatialUNet(nn.Module):
         height, width = state.shape[-2:]
         pad = (0, -width % self.stride, 0, -height % self.stride)
         image = functional.pad(state, pad, mode="replicate") if any(pad) else state
-        if image.device.type == "cpu" and not torch.is_grad_enabled():
-            # faster convolutions; of little use with gradients, which take longer in it
+        plain = not torch.is_grad_enabled()
+        if image.device.type == "cpu" and (plain or (len(image) == 1 and self._frozen())):
+            # faster convolutions; of no use to torch's gradient of group normalisation
             image = image.contiguous(memory_format=torch.channels_last)
         embedding = self.embed(sinusoidal_embedding(times, self.base).to(state.dtype))
         image = self.head(image)
