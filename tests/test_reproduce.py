@@ -65,6 +65,7 @@ def cube(seed: int, height: int = 32, width: int = 40) -> xr.DataArray:
 def no_learning_curves() -> Iterator[None]:
     """Leave out the picture of every training, which is tested with trainings."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "curve_figure", lambda *_, **__: None)
         patch.setattr(training, "save_png", lambda figure, path: path)
         yield
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import gzip
+import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
 import dask
@@ -17,6 +20,7 @@ import numpy as np
 import pytest
 import scipy.io
 import tifffile
+from dask.multiprocessing import initialize_worker_process
 
 from napari_hsfusion.cube import make_cube
 from napari_hsfusion.errors import FormatError, TruncatedFileError
@@ -227,8 +231,16 @@ def test_gzip_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert not list(scratch.iterdir())
 
 
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Executor]:
+    """Two fresh interpreters, started as dask starts its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context, initialize_worker_process) as pool:
+        yield pool
+
+
 @pytest.mark.parametrize("name", ["c.hdr", "c.tif", "c.mat", "p.tif", "v.mat", "z.hdr"])
-def test_cubes_travel_to_other_processes(tmp_path: Path, name: str) -> None:
+def test_cubes_travel_to_other_processes(tmp_path: Path, name: str, processes: Executor) -> None:
     values = np.random.default_rng(0).integers(0, 999, (3, 400, 500)).astype("u2")
     path = tmp_path / name
     if name == "p.tif":
@@ -245,7 +257,7 @@ def test_cubes_travel_to_other_processes(tmp_path: Path, name: str) -> None:
     sent = pickle.dumps(cube)
     assert len(sent) < 20_000
     np.testing.assert_array_equal(pickle.loads(sent).values, values)
-    with dask.config.set(scheduler="processes", num_workers=2):
+    with dask.config.set(scheduler="processes", pool=processes):
         np.testing.assert_array_equal(cube.values, values)
     read = next(p for p in tmp_path.iterdir() if p.suffix not in (".hdr",))
     read.write_bytes(read.read_bytes() + b"more")
