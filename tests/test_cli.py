@@ -511,6 +511,23 @@ def test_exit_codes_of_a_real_process(pair_files: Path) -> None:
     assert json.loads(good.stdout)["record"]["method"] == "subspace"
 
 
+def test_a_stage_that_ends_sooner_fills_its_bar() -> None:
+    """A training that ended by itself, and one that was not needed."""
+    from napari_hsfusion.cli._console import ProgressBars
+    from napari_hsfusion.engine.events import Started, Step
+
+    bars = ProgressBars()
+    bars.show(Started("args-diff", {"train": 300, "train more": 50, "sample": 8}))
+    for event in (Step("train", 150, 300, 0.5), Step("train", 150, 150), Step("train more", 9, 9)):
+        bars.show(event)
+    assert [(task.completed, task.total) for task in bars._bars.tasks] == [
+        (150, 150),
+        (9, 9),
+        (0, 8),
+    ]
+    assert [task.finished for task in bars._bars.tasks] == [True, True, False]
+
+
 @pytest.fixture
 def quick_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo on a smaller scene, with little training of args-diff."""
