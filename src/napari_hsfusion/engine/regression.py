@@ -68,7 +68,7 @@ _ORDER = 5  # degrees of freedom of the frequencies' distribution: twice the Mat
 _AFFINE = 10.0  # prior deviation of the affine part: hardly held back
 _RIDGES = np.logspace(-6, 2, 17)
 _PIXELS = 16_384  # of the LR-HSI, at most, that a regression is fitted to
-_AT_ONCE = 2**24  # values of cosine images that are held at a time
+_AT_ONCE = 2**22  # values of cosine images that are held at a time
 
 
 def regressions(
