@@ -16,7 +16,7 @@ from napari_hsfusion.engine.diffusion.schedules import exponential_schedule
 from napari_hsfusion.engine.events import CancelToken, Step
 from napari_hsfusion.engine.held_out import HeldOutLoss, split_image, split_spectra
 from napari_hsfusion.engine.noise_prediction import Budget, train_noise_predictor
-from napari_hsfusion.engine.selflearning import obtain_networks
+from napari_hsfusion.engine.selflearning import make_lessons, obtain_networks
 from napari_hsfusion.engine.training_state import Progress
 from napari_hsfusion.params import ArgsDiffParams
 
@@ -187,6 +187,33 @@ def test_the_same_seed_gives_the_same_end() -> None:
     one, two = _train(BUDGET, first)[1], _train(BUDGET, second)[1]
     assert torch.equal(one.weight, two.weight)
     assert [r["metric"] for r in first.curve] == [r["metric"] for r in second.curve]
+
+
+def test_training_never_sees_what_is_held_out() -> None:
+    """Neither patches nor spectra; without patience it sees all there is."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand((3, 64, 72), generator=generator, dtype=torch.float64)
+    spectra = torch.rand((9, 16, 18), generator=generator, dtype=torch.float64)
+    pair = replace(problem(), y=image, x=spectra)
+
+    def drawn(params: ArgsDiffParams) -> list[tuple[set[float], set[float]]]:
+        lessons = make_lessons(pair, params, True)
+        found = []
+        for name in ("spatial", "spectral"):
+            out = lessons[name].held_out
+            sets = [_pixels(lessons[name].sample(600, generator))]
+            sets.append(set() if out is None else _pixels(out(600, generator)))
+            found.append((sets[0], sets[1]))
+            assert lessons[name].apart == (out is not None)
+        return found
+
+    params = replace(SMALL, spatial_stride=1)
+    for seen, out in drawn(replace(params, patience=50)):
+        assert out
+        assert not seen & out
+    (patches, _), (pixels, _) = drawn(params)
+    assert len(patches) > 0.9 * image.numel()
+    assert len(pixels) > 0.8 * spectra.numel()
 
 
 def test_what_is_recorded_of_a_pair() -> None:
