@@ -66,7 +66,7 @@ def test_simulate_and_compare(play: Play) -> None:
 
 def test_watch_a_fusion(play: Play) -> None:
     text = play("watch_a_fusion")
-    assert "args-diff: denoise, closed form, train spatial network, sample" in text
+    assert "args-diff: denoise, closed form, regression, train spatial network, sample" in text
     assert "train spatial network 10/10" in text
     assert "stopped: the run was cancelled" in text
     previews = np.load("previews.npy")

@@ -108,7 +108,7 @@ def choose_weight(
     Yields
     ------
     Step
-        One a weight, its loss the squared error relative to the closed form's.
+        One a weight, its loss the squared error relative to that of the start.
     """
     view = BandView.choose(basis, start)
     truth = problem.x[:, : start.shape[-2], : start.shape[-1]]

@@ -28,7 +28,7 @@ class ArgsDiffParams(Params):
     sampler: str = param(
         "published",
         "published: Algorithm 1, both factors sampled by guided DDIM. proximal: the spectral "
-        "basis is fixed, the coefficients start from the closed-form subspace estimate, and the "
+        "basis is fixed, the coefficients start from estimates that need no training, and the "
         "learnt denoiser alternates with exact solutions of both data terms.",
         choices=("published", "proximal"),
     )

@@ -2,8 +2,8 @@
 
 Zhu et al., "Self-Learning Hyperspectral and Multispectral Image Fusion via Adaptive
 Residual Guided Subspace Diffusion Model", CVPR 2025. Preset ``paper`` is the
-published method with its published budget; ``balanced`` and ``fast`` start from the
-closed-form subspace estimate.
+published method with its published budget; ``balanced`` and ``fast`` start from
+estimates that need no training (:mod:`..closed_form`).
 """
 
 from __future__ import annotations
