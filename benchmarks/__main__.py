@@ -150,6 +150,9 @@ def speed(
     chains: Annotated[str, typer.Option(help="Steps T of whole chains.")] = "5,10,20",
     repeats: Annotated[int, typer.Option(min=1)] = 3,
     training_steps: Annotated[int, typer.Option(min=1)] = 20,
+    card_steps: Annotated[
+        int, typer.Option(min=1, help="Steps a turn of every variant on a graphics card.")
+    ] = 20,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     device: Annotated[str, typer.Option()] = "cpu",
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -161,6 +164,7 @@ def speed(
     from napari_hsfusion.figures import save_png
 
     from . import report
+    from .cards import measure_variants
     from .speed import (
         GRADIENTS,
         Case,
@@ -175,7 +179,7 @@ def speed(
     torch.set_num_threads(threads)
     place = resolve_device(device)
     numbers = [[int(value) for value in text.split(",")] for text in (sides, bands, dims, widths)]
-    names = ("steps", "chains", "training", "memory")
+    names = ("variants", "steps", "chains", "training", "memory")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     document = {
         "seed": seed,
@@ -184,6 +188,20 @@ def speed(
         "repeats": repeats,
         **found,
     }
+    for gradient in GRADIENTS if place.type == "cuda" else ():
+        # what counts most comes first, in case time runs out
+        for base in (16, 64):
+            for row in measure_variants(
+                Case(side, base=base, gradient=gradient), card_steps, repeats, seed, device
+            ):
+                found["variants"].append(row)
+                graph = row.get("cuda_graph_reason") or f"graph {row.get('cuda_graph', False)}"
+                typer.echo(
+                    f"| {base} | {gradient} | {row['kind']} {row['precision']} | {graph} | "
+                    f"{1e3 * row['per_step']:.3f} ms | {row['ratio']:.2f} | "
+                    f"{row['peak_bytes'] / 2**20:.0f} MB |"
+                )
+            write(out, document)
     done = {}
     for sweep, case in sweeps(Case(side), *numbers):
         if case not in done:
@@ -191,6 +209,7 @@ def speed(
             ours, plain = (done[case]["per_step"][kind] for kind in ("ours", "plain"))
             typer.echo(f"| {case} | {ours:.4f} s | {plain:.4f} s | {plain / ours:.2f} |")
         found["steps"].append({"sweep": sweep, **done[case]})
+        write(out, document)
     small = Case(min(side, 64))
     for steps in chains.split(","):
         found["chains"].append(measure_chain(small, int(steps), seed, device))
@@ -202,6 +221,30 @@ def speed(
             found["memory"].append(measure_memory(case, seed, device, threads))
     write(out, document)
     save_png(report.figure(json.loads(out.read_text("utf-8"))), out.with_suffix(".png"))
+
+
+@app.command()
+def memory(
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON file of the results.")],
+    only: Annotated[str, typer.Option(help="METHOD or METHOD:PRESET; all by default.")] = "",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Memory that runs are expected to take against what they take, on the CPU."""
+    from .estimates import cases, measure, write
+
+    rows = []
+    for case in cases():
+        if not f"{case.method}:{case.preset}".startswith(only):
+            continue
+        row = measure(case, seed)
+        rows.append(row)
+        typer.echo(
+            f"| {case.method} {case.preset} | {case.bands}×{case.side}×{case.side} | "
+            f"{case.threads} | {case.samples} | {dict(case.settings)} | "
+            f"{row['estimate'] / 1e6:.0f} MB | {row['measured'] / 1e6:.0f} MB | "
+            f"{row['ratio']:.2f} | {row['measured_default'] / 1e6:.0f} MB |"
+        )
+        write(out, rows, seed)
 
 
 @app.command()
@@ -244,6 +287,39 @@ def training(
                 write(out, rows, seed)
     drawn = quality.training_figure(json.loads(out.read_text("utf-8")))
     save_png(drawn, out.with_suffix(".png"))
+
+
+@app.command()
+def endtoend(
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON file; rows in it are kept.")],
+    sizes: Annotated[
+        str, typer.Option(help="SIDExBANDS of the scene, separated by commas.")
+    ] = "256x103,512x31",
+    presets: Annotated[str, typer.Option(help="In this order.")] = "fast,balanced,paper",
+    minutes: Annotated[
+        float, typer.Option(min=0.01, help="For one run; a longer training is cut, and told so.")
+    ] = 4.0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE, a change to every preset.")
+    ] = None,
+    device: Annotated[str, typer.Option()] = "auto",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """ARGS-Diff's presets from end to end: seconds, quality and memory."""
+    from .endtoend import measure, write
+
+    changes = dict(text.split("=", 1) for text in settings or ())
+    for size in sizes.split(","):
+        side, bands = map(int, size.split("x"))
+        for preset in presets.split(","):
+            row = measure(side, bands, preset, minutes, seed, device, changes)
+            write(out, [row], seed)
+            typer.echo(
+                f"| {bands}×{side}×{side} | {preset} | {row['device_name']} | "
+                f"{'complete' if row['complete'] else 'training cut'} | {row['seconds']:.1f} s | "
+                f"{row['whole_seconds']:.0f} s | {row['psnr']:.2f} dB | "
+                f"{row['device_bytes'] / 2**20:.0f} MB | {row['sampling']} |"
+            )
 
 
 @app.command("report")

@@ -8,17 +8,20 @@ from dataclasses import replace
 import torch
 
 from ..params import ArgsDiffParams
+from . import working_memory as memory
 from .device import threads_for
 from .memory import PLAIN, Economy
 from .nets.build import spatial_work, spectral_work
 from .noise_prediction import SMALL_WORK
+from .regression import AT_ONCE, COSINES, MOST_PIXELS
+from .subspace import class_counts
+from .working_memory import Sizes
 
 # Multiply-adds a second that the networks reach: measured, orders of magnitude.
 _CPU_RATE_PER_THREAD = 1.0e10
 _CUDA_RATE = 1.0e13
 _TYPICAL = 14  # dimensions that are chosen from the data
 _SOLVE = 40  # conjugate-gradient iterations of a closed form
-_BUFFERS = 6e7  # bytes: libraries loaded on the way, strips; as much again for a training
 _STEP_OVERHEAD = 5e-4  # seconds a step of a network too small to fill the machine
 
 
@@ -68,7 +71,6 @@ def args_diff_cost(
         passes = 3 if params.gradient == "network" else 1
         data = d * (4 * pixels * (h + msi) + 6 * bands * h * w)
         sampling = params.T * (passes * forward + data)
-        held = 19 * passes  # images of the finest width, in a pass: measured
     else:
         data = d * pixels * (2 * h + d * 3 + 2 * msi)
         closed = float(params.partitions * _SOLVE * data)
@@ -79,20 +81,79 @@ def args_diff_cost(
         learnt = 0.0 if params.weight == 0 else params.levels * (forward + solves * data)
         training = training if learnt else 0
         sampling = closed + learnt
-        held = 32 if learnt else 0
     if not train:
         training = 0.0
     if device.type == "cpu" and params.sampler == "proximal":
         threads = threads_for(d * pixels) or threads
-    batch = 3 * params.spatial_batch * side if held else 0
-    activations = 4.0 * params.spatial_base * max(12 * batch, held * pixels)
-    cube = 4.0 * pixels * (bands + 8 * d + 2 * msi)
-    if params.sampler == "proximal":
-        cube += 4.0 * pixels * params.partitions * (params.classes + d + 4)
-        cube += _BUFFERS * (2 if held else 1)
     return {
         "seconds": training / rate + sampling / rate / threads,
         "training_seconds": training / rate,
         "sampling_seconds": sampling / rate / threads,
-        "bytes": activations + cube,
+        "bytes": args_diff_bytes(Sizes.of(x_shape, y_shape), params, train, economy),
     }
+
+
+def args_diff_bytes(sizes: Sizes, params: ArgsDiffParams, train: bool, economy: Economy) -> float:
+    """Working memory of a run of ARGS-Diff whose dimensions are settled.
+
+    Parameters
+    ----------
+    sizes : Sizes
+    params : ArgsDiffParams
+    train : bool
+        Whether the networks are trained, and not loaded.
+    economy : Economy
+    """
+    d = params.dimensions
+    published = params.sampler == "published"
+    learnt = published or params.weight != 0
+    always = memory.LOADED + memory.DECOMPOSITIONS + memory.pair(sizes)
+    stages = [memory.preparing(sizes), memory.composing(sizes, d)]
+    if not published:
+        counts = class_counts(params.classes, params.partitions)
+        kept = memory.systems(sizes, d, counts)
+        solutions = memory.images(d * len(counts), sizes.pixels)
+        solving = memory.solving(sizes, d)
+        if params.denoise:
+            stages.append(memory.denoising(sizes))
+        stages.append(kept + solutions + max(solving, memory.classing(sizes, max(counts))))
+        kept += memory.images(2 * d, sizes.pixels)
+        if params.regressions:
+            stages.append(kept + memory.regressing(sizes, COSINES, AT_ONCE, MOST_PIXELS))
+    else:
+        kept = 0.0
+    if learnt:
+        stages += _learnt_stages(sizes, params, train, economy, kept)
+        always += memory.OPTIMISER if train else 0.0
+    return always + max(stages)
+
+
+def _learnt_stages(
+    sizes: Sizes, params: ArgsDiffParams, train: bool, economy: Economy, kept: float
+) -> list[float]:
+    """Training of the networks, and sampling with them, each with what is kept before."""
+    d, base = params.dimensions, params.spatial_base
+    shape = params.spatial_levels, params.spatial_blocks
+    weights = memory.weight_count(d, base, *shape)
+    stages = []
+    if train:
+        height, width = (min(params.spatial_patch, side) for side in sizes.high)
+        pixels = -(-params.spatial_batch // economy.parts) * height * width
+        held = memory.kept_images(*shape, frozen=False)
+        stages.append(kept + memory.training(weights, held, base, pixels))
+    own = 4.0 * weights
+    if params.sampler == "published":
+        spectral = memory.spectral_weights(sizes.bands)
+        own += 4.0 * spectral
+        if train:
+            stages.append(own + 6 * 4.0 * spectral)
+        own += memory.images(10 * d + sizes.msi, sizes.pixels)
+        own += memory.images(2 * sizes.bands, sizes.coarse)
+    else:
+        own += memory.solving(sizes, d)
+    images = memory.FORWARD
+    if params.sampler == "published" and params.gradient == "network":
+        back = memory.kept_images(*shape, frozen=True, again=economy.recompute)
+        images = max(images, back + memory.TRANSIENT)
+    stages.append(kept + own + memory.images(images * base, sizes.pixels))
+    return stages

@@ -25,6 +25,7 @@ from .events import CancelToken, Step
 from .observation import NormalEquations, Problem
 from .spread import STAGE, SubspaceDeviation
 from .subspace import System
+from .working_memory import DECOMPOSITIONS, LOADED, images
 
 _TOLERANCE = 1e-3  # of a sample's solve: far below what a few samples leave uncertain
 _ITERATIONS = 100
@@ -193,7 +194,9 @@ def posterior_cost(
     composing = d * d * bands * pixels / _RATE
     return {
         "seconds": (samples + 2 * partitions) * solve + partitions * local + composing,
-        "bytes": 4.0 * pixels * (4 * d * d + 2 * bands + (8 + 2 * partitions) * d),
+        "bytes": LOADED
+        + DECOMPOSITIONS
+        + images(4 * d * d + 2 * bands + (8 + 2 * partitions) * d, pixels),
     }
 
 

@@ -63,12 +63,12 @@ KERNELS = (
 )
 """Kernels whose regressions are averaged; what they give hardly depends on which they are."""
 
-_COSINES = 800  # of a kernel
+COSINES = 800  # of a kernel
 _ORDER = 5  # degrees of freedom of the frequencies' distribution: twice the Matern order
 _AFFINE = 10.0  # prior deviation of the affine part: hardly held back
 _RIDGES = np.logspace(-6, 2, 17)
-_PIXELS = 16_384  # of the LR-HSI, at most, that a regression is fitted to
-_AT_ONCE = 2**22  # values of cosine images that are held at a time
+MOST_PIXELS = 16_384  # of the LR-HSI, at most, that a regression is fitted to
+AT_ONCE = 2**22  # values of cosine images that are held at a time
 
 
 def regressions(
@@ -131,8 +131,8 @@ def regress(
     """
     images = _Images.of(problem, kernel, rng)
     chosen = np.flatnonzero(seen)
-    if len(chosen) > _PIXELS:
-        chosen = np.sort(rng.choice(chosen, _PIXELS, replace=False))
+    if len(chosen) > MOST_PIXELS:
+        chosen = np.sort(rng.choice(chosen, MOST_PIXELS, replace=False))
     where = torch.as_tensor(chosen, device=low.device)
     design = torch.cat(
         [problem.spatial.forward(part).flatten(1)[:, where].double() for part in images.parts()]
@@ -213,9 +213,9 @@ class _Images:
             parts.append(kernel.context * around)
         features = np.concatenate(parts, axis=1)
         # Matern: normal frequencies of a random scale, a multivariate t distribution
-        spread = kernel.length * np.sqrt(rng.chisquare(_ORDER, (_COSINES, 1)) / _ORDER)
-        frequencies = rng.standard_normal((_COSINES, features.shape[1])) / spread
-        phases = rng.uniform(0.0, 2.0 * np.pi, (_COSINES, 1))
+        spread = kernel.length * np.sqrt(rng.chisquare(_ORDER, (COSINES, 1)) / _ORDER)
+        frequencies = rng.standard_normal((COSINES, features.shape[1])) / spread
+        phases = rng.uniform(0.0, 2.0 * np.pi, (COSINES, 1))
 
         def moved(array: npt.NDArray[np.float64]) -> Tensor:
             return torch.as_tensor(np.ascontiguousarray(array)).to(problem.y)
@@ -226,7 +226,7 @@ class _Images:
     def parts(self) -> Iterator[Tensor]:
         """All regressors as images (n, H, W), a few at a time."""
         shape = (-1, *self.shape)
-        step = max(1, _AT_ONCE // self.features.shape[1])
+        step = max(1, AT_ONCE // self.features.shape[1])
         for start in range(0, len(self.frequencies), step):
             angle = self.frequencies[start : start + step] @ self.features
             angle += self.phases[start : start + step]

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from ...params import EmrDiffParams
+from .. import working_memory as memory
 from ..nets.baf_unet import ARCHITECTURES, LEVELS, BAFUNet, Layout
+from ..working_memory import Sizes
 from .config import EmrConfig
 
 # Multiply-adds a second that the networks reach: measured, orders of magnitude.
@@ -22,7 +24,7 @@ _TILED = 1.4  # what attention blocks by tiles cost: their averages are gathered
 # block at work, and in training for every crop
 _IN_BLOCK = {True: 20, False: 8}
 _IN_TRAINING = {True: 60, False: 12}
-_DIMENSIONS = 16
+_DIMENSIONS, _CLASSES = 16, 8
 
 
 def emr_cost(
@@ -81,14 +83,25 @@ def emr_cost(
     solves = (start == "subspace") + bool(params.consistency)
     sampling = steps * forward / rate / threads + solves * solve / rate
     part = min(pixels, float(min(side, max(height, width)) + 12) ** 2)
-    kept = 4.0 * pixels * (5 * layout.width * 4 / 3 + 3 * layout.state + 2 * bands)
-    inner = 4.0 * part * _IN_BLOCK[attention] * layout.width
-    learning = 4.0 * crop * _IN_TRAINING[attention] * layout.width
+    sizes = Sizes.of(x_shape, y_shape)
+    inner = memory.images(_IN_BLOCK[attention] * layout.width, part)
+    skips = memory.images(5 * layout.width * 4 / 3 + 3 * layout.state + 2 * bands, pixels)
+    solving = memory.images(2 * bands, pixels) + memory.solving(sizes, d)
+    stages = [
+        memory.preparing(sizes),
+        skips + inner,
+        memory.images(_IN_TRAINING[attention] * layout.width, crop),
+        memory.composing(sizes, bands),
+    ]
+    if solves:
+        stages.append(solving + memory.systems(sizes, d, [_CLASSES]))
+    always = memory.LOADED + memory.DECOMPOSITIONS + memory.pair(sizes)
+    always += memory.OPTIMISER if crop else 0.0
     return {
         "seconds": training + sampling,
         "training_seconds": training,
         "sampling_seconds": sampling,
-        "bytes": kept + inner + learning + 4.0 * pixels * (bands + msi),
+        "bytes": always + max(stages),
     }
 
 

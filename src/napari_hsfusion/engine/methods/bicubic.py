@@ -7,8 +7,10 @@ from collections.abc import Generator
 import torch
 
 from ...params import BICUBIC_PRESETS, BicubicParams
+from .. import working_memory as memory
 from ..events import Event, Preview, Started, Step
 from ..observation import Problem
+from ..working_memory import Sizes
 from .base import Context, Method, Outcome, Shape
 
 
@@ -27,7 +29,10 @@ def _estimate(
     x_shape: Shape, y_shape: Shape, params: BicubicParams, device: torch.device
 ) -> dict[str, float]:
     values = x_shape[0] * y_shape[1] * y_shape[2]
-    return {"seconds": 1e-8 * values, "bytes": 12.0 * values}
+    sizes = Sizes.of(x_shape, y_shape)
+    stages = memory.preparing(sizes), memory.composing(sizes, sizes.bands)
+    always = memory.LOADED + memory.pair(sizes)
+    return {"seconds": 1e-8 * values, "bytes": always + max(stages)}
 
 
 METHOD = Method(

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from ...params import SUBSPACE_PRESETS, SubspaceParams
+from .. import working_memory as memory
 from ..calibration import CalibratedSampling
 from ..device import limited_threads, threads_for
 from ..events import Event, Preview, Started, Step
 from ..observation import Problem
 from ..posterior import Posterior, posterior_cost
 from ..subspace import System, choose_prior, resolve_dimensions, solve_map, spectral_basis
+from ..working_memory import Sizes
 from .base import Context, Method, Outcome, Shape
 
 
@@ -54,13 +56,17 @@ def _run(
 def _estimate(
     x_shape: Shape, y_shape: Shape, params: SubspaceParams, device: torch.device
 ) -> dict[str, float]:
-    pixels = y_shape[1] * y_shape[2]
-    bands = x_shape[0]
+    sizes = Sizes.of(x_shape, y_shape)
     classes = params.classes
-    d = params.d or min(10, bands)
+    d = params.d or min(10, sizes.bands)
+    solving = memory.solving(sizes, d)  # the right-hand side of one system is among its images
+    if classes > 1:
+        solving += memory.systems(sizes, 0, [classes])
+    stages = memory.preparing(sizes), solving, memory.composing(sizes, d)
+    always = memory.LOADED + memory.DECOMPOSITIONS + memory.pair(sizes)
     return {
-        "seconds": 1e-8 * pixels * (d**2 * 3 * classes + bands),
-        "bytes": 4.0 * pixels * (8 * d + classes + 2 * y_shape[0] + bands),
+        "seconds": 1e-8 * sizes.pixels * (d**2 * 3 * classes + sizes.bands),
+        "bytes": always + max(*stages, memory.classing(sizes, classes)),
     }
 
 
