@@ -55,8 +55,8 @@ class CalibratedSampling:
     ) -> Generator[Step, None, SubspaceDeviation]:
         """Draw the samples, and calibrate what they say.
 
-        The record's ``calibration`` holds the ``factor`` of a pixel of mean contrast and
-        the exponent ``contrast``; it is None where the pair is too small to tell.
+        The record's ``calibration`` holds the ``factor`` of a pixel of mean contrast, never
+        below 1, and the exponent ``contrast``; it is None where the pair is too small to tell.
         """
         found = yield from self.posterior.deviation(samples, generator, cancel)
         cancel.check()
@@ -80,7 +80,7 @@ class CalibratedSampling:
             relief(trial.y).flatten()[kept],
             problem.sigma_x,
         )
-        factor *= stronger
+        factor = max(1.0, factor * stronger)  # a model leaves out; the trial may be flat
         record: dict[str, Any] = {"calibration": {"factor": factor, "contrast": exponent}}
         shape = torch.exp(0.5 * exponent * relief(problem.y))
         return replace(found, factor=factor * shape, record=record)
