@@ -77,9 +77,10 @@ def measure(case: Case, seed: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        The case, ``dimensions`` as the run settled them; ``estimate`` and ``measured``, bytes, their ``ratio``, and ``stages``, the
-        peak up to the end of each stage, where every large array is a mapping of its own;
-        and ``measured_default``, where the C library's heap holds arrays as it likes.
+        The case, and ``dimensions`` as the run settled them; ``estimate`` and ``measured``,
+        bytes, their ``ratio``, and ``stages``, the peak up to the end of each stage, where
+        every large array is a mapping of its own; and ``measured_default``, where the C
+        library's heap holds arrays as it likes.
     """
     context = multiprocessing.get_context("spawn")
     found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from small_pairs import CPU, observation
 from napari_hsfusion.engine import memory
 from napari_hsfusion.engine.events import Event, Finished, Notice, Started
 from napari_hsfusion.engine.memory import Descent, Economy, Rung, TooLarge, ladder, ran_out
-from napari_hsfusion.engine.methods import get_method
+from napari_hsfusion.engine.methods import args_diff, emr_diff, get_method
 from napari_hsfusion.engine.nets.build import spatial_network
 from napari_hsfusion.engine.nets.initialise import initialise
 from napari_hsfusion.engine.nets.recompute import recomputed
@@ -23,13 +24,13 @@ from napari_hsfusion.errors import DeviceError
 from napari_hsfusion.params import ArgsDiffParams, EmrDiffParams
 
 SMALL: dict[str, Any] = {
-    **{"d": 3, "spatial_base": 8, "spatial_levels": 2, "spatial_blocks": 1, "spatial_patch": 8},
-    **{"spatial_steps": 3, "spatial_batch": 4, "spatial_stride": 4, "T": 2, "spectral_steps": 2},
+    **{"d": 3, "spatial_base": 8, "spatial_levels": 2, "spatial_blocks": 1, "spatial_patch": 16},
+    **{"spatial_steps": 2, "spatial_batch": 32, "spatial_stride": 4, "T": 2, "spectral_steps": 1},
 }
 
 
-def events(params: Any, method: str = "args-diff", **more: Any) -> list[Event]:
-    _, pair = observation()
+def events(params: Any, method: str = "args-diff", ratio: int = 4, **more: Any) -> list[Event]:
+    _, pair = observation(ratio)
     run = get_method(method).run(pair, params, dtype=torch.float64, **more)
     return list(run)
 
@@ -72,3 +73,203 @@ def test_a_batch_in_parts_where_the_whole_does_not_fit(free: dict[str, float | N
     assert done["free_bytes"] == int(free["cpu"])
     assert "2 parts" in second.text
     np.testing.assert_allclose(cube(found), cube(plain), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("device", "free", "taken"),
+    [
+        ("cpu", 125.0, (0, None)),
+        ("cpu", None, (0, None)),
+        ("cpu", 119.0, (1, "estimate")),
+        ("cpu", 30.0, (2, "estimate")),
+    ],
+)
+def test_the_first_rung_that_fits(
+    monkeypatch: pytest.MonkeyPatch, device: str, free: float | None, taken: tuple[int, Any]
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda _: free)
+    monkeypatch.setattr(memory, "_swap", lambda: 0.0)
+    steps = [Economy(1), Economy(2), Economy(4)]
+    descent = Descent(ladder(torch.device(device), steps))
+    descent.look()
+    needs = iter((100.0, 50.0, 35.0))
+    while not descent.settles(next(needs)):
+        pass
+    index, because = taken
+    assert descent.rung.economy == steps[index]
+    found = descent.record().get("fallback")
+    assert (found and found["because"]) == because
+    if because is not None:
+        assert found["needed_bytes"] == 100
+        assert found["free_bytes"] == free
+
+
+def test_what_does_not_fit_in_any_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 50.0)
+    monkeypatch.setattr(memory, "_swap", lambda: 5.0)
+    descent = Descent(ladder(CPU, [Economy(1), Economy(2)]))
+    descent.look()
+    assert not descent.settles(100.0)
+    with pytest.raises(TooLarge):  # 0.8 of it is more than memory and swap
+        descent.settles(70.0)
+    assert descent.over
+    descent = Descent(ladder(CPU, [Economy(1)]))
+    descent.look()
+    assert descent.settles(68.0)
+
+
+def test_a_graphics_card_tries_its_last_rung_and_then_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda d: 10.0 if d.type == "cuda" else 1e9)
+    card = torch.device("cuda", 0)
+    steps = [Economy(1), Economy(2)]
+    assert ladder(card, steps, CPU) == [Rung(d, e) for d in (card, CPU) for e in steps]
+    alone = Descent(ladder(card, steps))
+    alone.look()
+    assert not alone.settles(100.0)
+    assert alone.settles(90.0)  # where it refuses, the run hears of it
+    both = Descent(ladder(card, steps, CPU))
+    both.look()
+    assert not both.settles(100.0)
+    with pytest.raises(TooLarge):
+        both.settles(90.0)
+    both.look()
+    assert both.settles(100.0)
+    assert both.record()["fallback"]["on"] == "cuda:0"
+    assert both.record()["fallback"]["device"] == "cpu"
+    assert "runs on cpu" in (both.notice() or "")
+
+
+def test_after_a_failure_only_what_needs_less_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda _: None)
+    descent = Descent(ladder(CPU, [Economy(1), Economy(2), Economy(4), Economy(8)]))
+    descent.look()
+    assert descent.settles(100.0)
+    descent.fail()
+    descent.look()
+    assert not descent.settles(100.0)
+    assert descent.settles(60.0)
+    assert descent.record()["fallback"]["because"] == "allocation"
+    assert descent.rung.economy.parts == 4
+
+
+def failing(original: Any, times: int, error: Exception) -> Any:
+    """The function, of which the first calls find no memory."""
+    left = [times]
+
+    def call(*args: Any, **more: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise error
+        return original(*args, **more)
+
+    return call
+
+
+def test_a_failed_allocation_starts_anew_with_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+    params = ArgsDiffParams(**SMALL)
+    plain = events(params)
+    monkeypatch.setattr(
+        "napari_hsfusion.engine.methods.args_diff.sample_published",
+        failing(args_diff.sample_published, 1, error),
+    )
+    found = events(params)
+    starts = [k for k, event in enumerate(found) if isinstance(event, Started)]
+    assert len(starts) == 2
+    assert isinstance(found[starts[1] + 1], Notice)
+    assert fallback(found)["because"] == "allocation"
+    assert fallback(found)["training_parts"] == 2
+    np.testing.assert_allclose(cube(found), cube(plain), rtol=0, atol=1e-9)
+
+
+def test_where_nothing_helps_the_error_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    full = failing(None, 99, torch.OutOfMemoryError("CUDA out of memory."))
+    monkeypatch.setattr("napari_hsfusion.engine.selflearning.train_noise_predictor", full)
+    folder = tmp_path / "networks"
+    with pytest.raises(DeviceError, match=r"not enough memory.* needed.* free.*[Cc]rop"):
+        events(ArgsDiffParams(**SMALL), seed=11, networks=folder)
+    assert not folder.exists()
+
+
+def test_other_errors_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = failing(None, 1, RuntimeError("size mismatch"))
+    monkeypatch.setattr("napari_hsfusion.engine.selflearning.train_noise_predictor", wrong)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        events(ArgsDiffParams(**SMALL), seed=11)
+    assert not ran_out(ValueError("out of memory"))
+    assert ran_out(MemoryError("Unable to allocate 1. GiB for an array"))
+    assert ran_out(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+    assert ran_out(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
+
+
+def test_emr_diff_takes_smaller_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {"train_on": "pair", "start": "bicubic", "steps": 2, "width": 4}
+    params = EmrDiffParams(**settings, T=2, patch=8, batch=1, architecture="unet")
+    plain = events(params, "emr-diff", ratio=2)
+    failed = failing(emr_diff.make_consistent, 1, MemoryError())
+    monkeypatch.setattr("napari_hsfusion.engine.methods.emr_diff.make_consistent", failed)
+    found = events(params, "emr-diff", ratio=2)
+    assert fallback(found)["tile"] == 32
+    np.testing.assert_allclose(cube(found), cube(plain), rtol=0, atol=1e-9)
+    told = replace(params, tile=16)
+    assert [e.tile for e in get_method("emr-diff").economies(told)] == [None]
+
+
+def test_recomputed_blocks_keep_less_and_give_the_same_gradient() -> None:
+    net = spatial_network(ArgsDiffParams(**SMALL))
+    initialise(net, torch.Generator().manual_seed(0))
+    net.eval().requires_grad_(False)
+    twin = recomputed(net)
+    image = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+    def gradient(network: torch.nn.Module) -> tuple[torch.Tensor, int]:
+        kept: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        state = image.clone().requires_grad_(True)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            out = network(state, torch.tensor([7])).square().sum()
+        return torch.autograd.grad(out, state)[0], sum(kept.values())
+
+    (plain, much), (again, little) = gradient(net), gradient(twin)
+    assert torch.equal(plain, again)
+    assert little < 0.6 * much
+    assert not any("forward" in vars(m) for m in net.modules() if isinstance(m, ResidualBlock))
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_limits_of_control_groups(tmp_path: Path) -> None:
+    two = tmp_path / "two"
+    write(tmp_path / "membership", "0::/user/job\n")
+    write(two / "user" / "job" / "memory.max", "max\n")
+    write(two / "user" / "job" / "memory.current", "70\n")
+    write(two / "user" / "memory.max", "1000\n")
+    write(two / "user" / "memory.current", "600\n")
+    write(two / "user" / "memory.stat", "anon 400\ninactive_file 150\n")
+    assert list(memory._group_room(tmp_path / "membership", two)) == [550.0]
+    one = tmp_path / "one"
+    write(tmp_path / "old", "5:cpu,cpuacct:/x\n4:memory:/docker/abc\n")
+    write(one / "memory" / "memory.limit_in_bytes", "500\n")
+    write(one / "memory" / "memory.usage_in_bytes", "300\n")
+    write(one / "memory" / "memory.stat", "total_inactive_file 20\n")
+    assert list(memory._group_room(tmp_path / "old", one)) == [220.0]
+    assert list(memory._group_room(tmp_path / "none", one)) == []
+
+
+def test_the_host_says_what_is_free(tmp_path: Path) -> None:
+    write(tmp_path / "meminfo", "MemTotal:  900 kB\nMemAvailable:   700 kB\n")
+    assert memory._meminfo("MemAvailable", tmp_path / "meminfo") == 700 * 1024
+    assert memory._meminfo("SwapFree", tmp_path / "meminfo") is None
+    free = memory.free_bytes(CPU)
+    assert free is None or free > 1e6
