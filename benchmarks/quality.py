@@ -29,6 +29,7 @@ SAMPLERS = {
 
 _COLOURS = ("0.6", "tab:brown", "tab:olive", "tab:blue", "tab:orange", "tab:red", "tab:purple")
 _MARKS = "osD^vP*XhpdH<>"
+_SPAN = 0.2  # dB, of an axis at least
 _MSI_BANDS = 4  # for an estimate, which they hardly change
 
 
@@ -103,21 +104,25 @@ def training_figure(document: Document) -> Figure:
             axes.set_title(f"{scene}, {title}", fontsize=9)
             for width in widths:
                 own = _line(rows, scene, kind, width)
-                label = f"{width} channels"
-                axes.plot(
-                    [row["steps"] for row in own], [row["psnr"] for row in own], "o-", label=label
-                )
+                at = [row["steps"] for row in own]
+                label = f"{width} channels" if own else None
+                axes.plot(at, [row["psnr"] for row in own], "o-", ms=4, label=label)
             closed = _closed(rows, scene)
             if kind != "published" and closed is not None:
                 axes.axhline(closed["psnr"], color="0.4", ls="--", lw=1.0, label="no training")
-            if any(_line(rows, scene, kind, width) for width in widths):
+            steps = sorted({row["steps"] for w in widths for row in _line(rows, scene, kind, w)})
+            if steps:
                 axes.set_xscale("log")
+                axes.set_xticks(steps, list(map(str, steps)))
+                axes.set_xticks([], minor=True)
+                axes.legend(fontsize=7)
             axes.set_xlabel("training steps of the spatial network", fontsize=8)
             axes.set_ylabel("PSNR, dB", fontsize=8)
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.ticklabel_format(axis="y", useOffset=False)
             axes.tick_params(which="both", labelsize=7)
-            axes.legend(fontsize=7)
+            low, high = axes.get_ylim()
+            if high - low < _SPAN:  # hundredths of a decibel are not to look like a mountain
+                axes.set_ylim((low + high - _SPAN) / 2, (low + high + _SPAN) / 2)
     return drawn
 
 
