@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .accuracy import machine
+from .cards import in_float32
 from .memory import kept_bytes, peak, start_of_peak
 
 if TYPE_CHECKING:
@@ -251,8 +252,9 @@ def _memory(kind: str, case: Case, seed: int, device: str, threads: int) -> dict
         before = torch.cuda.memory_allocated()
     else:
         before = start_of_peak()
-    sampler.step(_TIME, _NEXT)
-    sampler.step(_NEXT, _NEXT - 2)
+    with in_float32(device):
+        sampler.step(_TIME, _NEXT)
+        sampler.step(_NEXT, _NEXT - 2)
     top = (torch.cuda.max_memory_allocated() if on_card else peak()) - before
     return {"peak_bytes": top, "kept_bytes": kept_bytes(lambda: sampler.gradient(_TIME))}
 
@@ -286,6 +288,7 @@ def build(case: Case, seed: int, device: str, dtype: str = "float32") -> Sides:
         spatial_levels=levels,
         spatial_blocks=blocks,
         gradient=case.gradient,
+        precision="float32",
     )
     generator = torch.Generator().manual_seed(seed)
     nets = [spatial_network(params), spectral_network(case.bands)]
@@ -325,7 +328,8 @@ def disagreement(both: Sides) -> float:
     A prediction that rounding puts on either side of its clip has either gradient: there
     gradients are not compared.
     """
-    a0, e0, loss, *theirs = both.plain.gradient(_TIME)
+    with in_float32(both.plain.a.device):
+        a0, e0, loss, *theirs = both.plain.gradient(_TIME)
     ours, *mine = both.ours.gradient(_TIME)
     clean = (both.ours.a_clean, both.ours.e_clean)
     pairs = [(ours, loss)]
@@ -366,7 +370,8 @@ def _turns(run: Callable[[str], object], repeats: int, device: str) -> dict[str,
     for turn in range(repeats + 1):
         for kind in KINDS:
             begun = _clocks(device)
-            run(kind)
+            with in_float32(device):
+                run(kind)
             ended = _clocks(device)
             if turn or not repeats:
                 seconds[kind].append(round(ended[0] - begun[0], 6))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
@@ -17,7 +19,7 @@ PAGE = ROOT / "docs" / "performance.md"
 @pytest.fixture
 def benchmarks(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     monkeypatch.syspath_prepend(str(ROOT))
-    names = ("args_plain", "report", "speed")
+    names = ("args_plain", "cards", "endtoend", "report", "speed")
     return {name: importlib.import_module(f"benchmarks.{name}") for name in names}
 
 
@@ -79,8 +81,93 @@ def test_measuring(benchmarks: dict[str, ModuleType], monkeypatch: pytest.Monkey
         speed.measure_step(replace(tiny, gradient="x0"), 1, 0, "cpu")
 
 
+def test_a_pixel_on_the_edge_of_the_clip(
+    benchmarks: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounding alone decides on its gradient: it is left out, where there are few such."""
+    speed = benchmarks["speed"]
+    both = speed.build(speed.Case(side=64, bands=9, d=2, base=8), 0, "cpu")
+    a0, e0, loss, grad_a, grad_e = both.plain.gradient(500)
+    pixel = int(torch.nonzero(a0.abs().flatten() < 0.9)[0, 0])
+    for moved, limit in ((pixel, 0.1), (slice(None), None)):
+        clipped, wrong = a0.clone(), grad_a.clone()
+        clipped.view(-1)[moved] = 1.0
+        wrong.view(-1)[moved] += 1.0
+        answer = (clipped, e0, loss, wrong, grad_e)
+        monkeypatch.setattr(both.plain, "gradient", lambda _, answer=answer: answer)
+        found = speed.disagreement(both)
+        assert found < limit if limit else found == math.inf
+    wrong = grad_a.clone()
+    wrong.view(-1)[pixel] += 1.0
+    monkeypatch.setattr(both.plain, "gradient", lambda _: (a0, e0, loss, wrong, grad_e))
+    assert speed.disagreement(both) > 0.1
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_measuring_variants(benchmarks: dict[str, ModuleType], device: str) -> None:
+    """Every format, on a graphics card with a graph and without, against plain steps."""
+    case = benchmarks["speed"].Case(side=32, bands=9, d=2, base=8)
+    rows = benchmarks["cards"].measure_variants(case, 2 if device == "cpu" else 8, 1, 0, device)
+    kinds = [(row["kind"], row["precision"]) for row in rows]
+    assert kinds[0] == ("plain", "float32")
+    assert {("ours", "float32"), ("ours", "bfloat16")} <= set(kinds)
+    for row in rows:
+        assert row["ratio"] > 0
+        assert len(row["seconds"]) == 1
+    if device == "cuda":
+        assert any(row.get("cuda_graph") for row in rows)
+        assert all(row["peak_bytes"] > 0 for row in rows)
+
+
+def test_end_to_end(
+    benchmarks: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A budget that does not fit is cut, and its whole is told; rows of two calls are kept."""
+    ends = benchmarks["endtoend"]
+    monkeypatch.setattr(ends, "PROBE", {"spatial_steps": 3, "spectral_steps": 5})
+    small = {
+        "d": 2,
+        "T": 3,
+        "spatial_base": 8,
+        "spatial_levels": 1,
+        "spatial_blocks": 1,
+        "spatial_patch": 8,
+        "spatial_batch": 1,
+    }
+    row = ends._run(16, 5, "paper", 1e-3, 0, "cpu", small)
+    assert not row["complete"]
+    assert 3 <= row["budgets"]["spatial_steps"] < 30_000
+    assert row["whole_seconds"] > 10 * row["seconds"]
+    assert row["psnr"] > 0
+    done = ends._run(
+        16, 5, "paper", 5.0, 0, "cpu", small | {"spatial_steps": 2, "spectral_steps": 2}
+    )
+    assert done["complete"]
+    assert done["whole_seconds"] == done["seconds"]
+    out = tmp_path / "end.json"
+    for rows in ([row], [done], [done | {"psnr": 1.0}]):
+        ends.write(out, rows, 0)
+    kept = json.loads(out.read_text("utf-8"))["rows"]
+    assert [r["psnr"] for r in kept] == [row["psnr"], 1.0]
+
+
 @pytest.mark.gpu
 def test_measuring_a_gpu(benchmarks: dict[str, ModuleType]) -> None:
     speed = benchmarks["speed"]
     row = speed.measure_step(speed.Case(side=64, bands=31, base=8), 1, 0, "cuda")
     assert row["difference"] < 1e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("gradient", ["x0", "network"])
+def test_a_step_takes_at_most_half_of_the_plain_memory(
+    benchmarks: dict[str, ModuleType], gradient: str
+) -> None:
+    """Peak of device memory at 256 x 256 x 103, with a graph and without."""
+    case = benchmarks["speed"].Case(256, 103, 8, 16, gradient)
+    rows = benchmarks["cards"].measure_variants(case, 6, 1, 0, "cuda")
+    plain = next(row["peak_bytes"] for row in rows if row["kind"] == "plain")
+    for row in rows[1:]:
+        if row["kind"] == "ours":
+            assert row["graphs"] == "off" or row["cuda_graph"], row["cuda_graph_reason"]
+            assert 2 * row["peak_bytes"] <= plain

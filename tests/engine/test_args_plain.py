@@ -18,6 +18,7 @@ from napari_hsfusion.engine.device import sent
 from napari_hsfusion.engine.diffusion.published import PublishedSampler
 from napari_hsfusion.engine.diffusion.schedules import exponential_schedule
 from napari_hsfusion.engine.events import CancelToken
+from napari_hsfusion.engine.nets import unet
 from napari_hsfusion.engine.nets.frozen import (
     channels_last_silu,
     convolution,
@@ -138,8 +139,13 @@ def test_upsampling_within_the_convolution() -> None:
 
 
 @pytest.mark.parametrize("sides", [(16, 16), (13, 18)])
-def test_what_a_frozen_network_keeps(sides: tuple[int, int]) -> None:
+@pytest.mark.parametrize("last", [False, True])
+def test_what_a_frozen_network_keeps(
+    sides: tuple[int, int], last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Frozen weights: the same gradient of the image, and no input of a convolution kept."""
+    if last:  # as for large images
+        monkeypatch.setattr(unet, "_LARGE", 0)
     network = _awake(SpatialUNet(D, 8, (1, 2), 1))
     generator = torch.Generator().manual_seed(1)
     state = torch.randn((1, D, *sides), generator=generator, dtype=torch.float64).requires_grad_()
@@ -154,6 +160,12 @@ def test_what_a_frozen_network_keeps(sides: tuple[int, int]) -> None:
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             out = network(state, torch.tensor([400]))
+        columns = [
+            t.is_contiguous(memory_format=torch.channels_last)
+            for t in storages.values()
+            if t.ndim == 4 and min(t.shape[1:]) > 3
+        ]
+        assert any(columns) == (last and not free)
         gradients.append(torch.autograd.grad(out.square().sum(), state)[0])
         images = [t for t in storages.values() if t.ndim == 4 and t.shape[0] == 1]
         kept.append(sum(t.untyped_storage().nbytes() for t in images))

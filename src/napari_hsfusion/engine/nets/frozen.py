@@ -168,16 +168,18 @@ class _ChannelsLastSilu(torch.autograd.Function):
         image, slope, mean, scale, weight = ctx.saved_tensors
         inner = slope * grads[0]  # in the format of the first
         count, groups = mean.shape
-        shape = (count, groups, -1)
-        size = image[0].numel() // groups
-        one = (inner.sum((2, 3)) * weight).reshape(shape).sum(2) / size
-        other = ((inner * image).sum((2, 3)) * weight).reshape(shape).sum(2) / size
-        of_image = -scale.pow(3) * (other - mean * one)
-        constant = -scale * one - mean * of_image
-        of_inner = (scale[..., None] * weight.reshape(1, groups, -1)).reshape(count, -1, 1, 1)
         each = image.shape[1] // groups
-        of_image, constant = (
-            value.repeat_interleave(each, 1)[..., None, None] for value in (of_image, constant)
-        )
-        out = inner.mul_(of_inner).addcmul_(image, of_image).add_(constant)
+        sums = torch.stack([inner.sum((2, 3)), (inner * image).sum((2, 3))]).mul_(weight)
+        means = sums.reshape(2, count, groups, each).sum(3).mul_(groups / image[0].numel())
+        one, other = means[0], means[1]
+        of_image = (mean * one - other).mul_(scale.pow(3))
+        constant = torch.addcmul(scale * one, mean, of_image)
+        of_inner = scale
+        if each > 1:  # from groups to channels
+            of_image, constant, of_inner = (
+                torch.stack([of_image, constant, scale])[..., None].expand(-1, -1, -1, each)
+            ).reshape(3, count, -1)
+        shape = (count, -1, 1, 1)
+        out = inner.mul_((of_inner * weight).reshape(shape))
+        out.addcmul_(image, of_image.reshape(shape)).sub_(constant.reshape(shape))
         return out, None, None, None, None

@@ -16,6 +16,9 @@ from torch.nn import functional
 
 from .frozen import convolution, normalised_silu, transposed_convolution
 
+_LARGE = 2**23
+"""Squared width times pixels from which a gradient is taken with channels last: measured."""
+
 
 def sinusoidal_embedding(times: Tensor, width: int, period: float = 10_000.0) -> Tensor:
     """Sines and cosines of `times` (n,) at `width // 2` frequencies: (n, width)."""
@@ -154,8 +157,13 @@ class SpatialUNet(nn.Module):
         self.tail_norm = _norm(current)
         self.tail = nn.Conv2d(current, channels, 3, padding=1)
 
-    def _frozen(self) -> bool:
-        return not any(weight.requires_grad for weight in self.parameters())
+    def _pays(self, image: Tensor) -> bool:
+        """Whether a gradient of one image gains by channels last: faster convolutions.
+
+        torch's own gradient of group normalisation, which weights need, is slow in it.
+        """
+        large = len(image) == 1 and self.base**2 * image[0, 0].numel() >= _LARGE
+        return large and not any(weight.requires_grad for weight in self.parameters())
 
     def forward(self, state: Tensor, times: Tensor) -> Tensor:
         """Predict the noise in `state`.
@@ -173,9 +181,7 @@ class SpatialUNet(nn.Module):
         height, width = state.shape[-2:]
         pad = (0, -width % self.stride, 0, -height % self.stride)
         image = functional.pad(state, pad, mode="replicate") if any(pad) else state
-        plain = not torch.is_grad_enabled()
-        if image.device.type == "cpu" and (plain or (len(image) == 1 and self._frozen())):
-            # faster convolutions; of no use to torch's gradient of group normalisation
+        if image.device.type == "cpu" and (not torch.is_grad_enabled() or self._pays(image)):
             image = image.contiguous(memory_format=torch.channels_last)
         embedding = self.embed(sinusoidal_embedding(times, self.base).to(state.dtype))
         image = self.head(image)
