@@ -90,11 +90,17 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (kernel,) = ctx.saved_tensors
         grad, (stride, padding) = grads[0], ctx.how
-        if ctx.last:
-            grad = grad.contiguous(memory_format=torch.channels_last)
+        if not ctx.last:
+            # of the image only its shape counts
+            image = torch.empty((), dtype=grad.dtype, device=grad.device).expand(ctx.shape)
+            how = (stride, padding, (1, 1), ctx.transposed, (0, 0), 1, (True, False, False))
+            out = torch.ops.aten.convolution_backward(grad, image, kernel, None, *how)[0]
+            return out, None, None, None, None, None
+        # torch would take the format from the image: as convolutions of the gradient instead
+        grad = grad.contiguous(memory_format=torch.channels_last)
         if ctx.transposed:
             out = functional.conv2d(grad, kernel, None, stride, padding)
-        elif max(stride) == 1:  # a convolution with the kernel turned round
+        elif max(stride) == 1:  # with the kernel turned round
             turned = kernel.flip(2, 3).transpose(0, 1)
             more = [taps - 1 - pad for taps, pad in zip(kernel.shape[2:], padding, strict=True)]
             out = functional.conv2d(grad, turned, None, 1, more)
