@@ -528,6 +528,34 @@ def test_a_stage_that_ends_sooner_fills_its_bar() -> None:
     assert [task.finished for task in bars._bars.tasks] == [True, True, False]
 
 
+def test_fuse_says_what_it_does_about_memory(
+    pair_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_hsfusion.engine import selflearning
+
+    train, left = selflearning.train_noise_predictor, [1]
+
+    def full(*arguments: Any, **more: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise MemoryError("Unable to allocate 4. GiB")
+        return train(*arguments, **more)
+
+    monkeypatch.setattr(selflearning, "train_noise_predictor", full)
+    out = pair_files / "out.hdr"
+    settings = ["d=4", "weight=0.3", "spatial_steps=2", "levels=1", "regressions=0"]
+    chosen = [word for text in settings for word in ("--set", text)]
+    fuse = ["fuse", *images(pair_files), "-o", out, *chosen, "--seed", 41, "--device", "cpu"]
+    done = call(*fuse, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert "note: Memory: an allocation failed on cpu" in " ".join(done.stderr.split())
+    assert json.loads(done.stdout)["record"]["fallback"]["training_parts"] >= 2
+    left[0] = 99
+    out.unlink()
+    assert "not enough memory" in refused(*fuse[:-4], "--seed", 42, "--device", "cpu")
+    assert not out.exists()
+
+
 @pytest.fixture
 def quick_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo on a smaller scene, with little training of args-diff."""

@@ -282,6 +282,40 @@ def test_a_failure_says_what_to_do_and_leaves_napari_usable(
     assert widget.job.state is JobState.FINISHED
 
 
+def test_less_memory_is_told_and_the_run_goes_on(
+    viewer: Any,
+    qtbot: Any,
+    pair: api.SimulatedPair,
+    monkeypatch: pytest.MonkeyPatch,
+    messages: list[str],
+) -> None:
+    from napari_hsfusion.engine import selflearning
+
+    train, left = selflearning.train_noise_predictor, [1]
+
+    def full(*arguments: Any, **more: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise MemoryError("Unable to allocate 4. GiB")
+        return train(*arguments, **more)
+
+    monkeypatch.setattr(selflearning, "train_noise_predictor", full)
+    add_pair(viewer, pair)
+    widget = dock(viewer)
+    learn(widget, 3)
+    widget.params.set_value("levels", 1)
+    widget.run()
+    until_over(qtbot, widget)
+    assert widget.job is not None
+    assert widget.job.state is JobState.FINISHED
+    assert len([text for text in messages if "Memory: an allocation failed" in text]) == 1
+    assert widget.result is not None
+    assert widget.result.attrs["record"]["fallback"]["because"] == "allocation"
+    assert names(viewer)[:2] == ["HR", "LR"]
+    assert len(names(viewer)) == 4
+    assert list(progress._all_instances) == []
+
+
 def test_without_stored_responses_it_estimates_or_asks(
     viewer: Any, qtbot: Any, pair: api.SimulatedPair
 ) -> None:
