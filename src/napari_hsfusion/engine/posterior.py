@@ -30,7 +30,7 @@ from .working_memory import DECOMPOSITIONS, LOADED, images
 _TOLERANCE = 1e-3  # of a sample's solve: far below what a few samples leave uncertain
 _ITERATIONS = 100
 _APART = 1e-4  # of the partitions' solutions, of which only the differences count
-_PIXELS = 16_384  # whose matrices are inverted at a time
+_PIXELS = 4096  # whose matrices are inverted at a time
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,8 @@ def posterior_cost(
         "seconds": (samples + 2 * partitions) * solve + partitions * local + composing,
         "bytes": LOADED
         + DECOMPOSITIONS
-        + images(4 * d * d + 2 * bands + (8 + 2 * partitions) * d, pixels),
+        + images(4 * d * d + 2 * bands + (8 + 2 * partitions) * d, pixels)
+        + 3 * 8.0 * d * d * min(pixels, _PIXELS),
     }
 
 

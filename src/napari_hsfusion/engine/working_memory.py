@@ -100,7 +100,7 @@ def denoising(sizes: Sizes) -> float:
 def regressing(sizes: Sizes, cosines: int, at_once: int, most: int) -> float:
     """Cosine images, the regressors at the LR pixels in double precision, and their features."""
     held = 2 * 4.0 * min(at_once, cosines * sizes.pixels)
-    design = 4.5 * 8.0 * cosines * min(sizes.coarse, most)
+    design = 3.5 * 8.0 * cosines * min(sizes.coarse, most)
     return held + design + images(5 * (sizes.msi + 2), sizes.pixels)
 
 
