@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import math
@@ -11,6 +12,8 @@ from types import ModuleType
 
 import pytest
 import torch
+
+from napari_hsfusion import scene
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
@@ -124,6 +127,7 @@ def test_end_to_end(
 ) -> None:
     """A budget that does not fit is cut, and its whole is told; rows of two calls are kept."""
     ends = benchmarks["endtoend"]
+    monkeypatch.setattr(scene, "demo_scene", functools.cache(scene.demo_scene))
     monkeypatch.setattr(ends, "PROBE", {"spatial_steps": 3, "spectral_steps": 5})
     small = {
         "d": 2,

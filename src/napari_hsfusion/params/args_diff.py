@@ -99,8 +99,8 @@ class ArgsDiffParams(Params):
     precision: str = param(
         "auto",
         "Number format of the networks' passes when sampling: float32; tf32, products on graphics "
-        "cards of compute capability 8.0 and later; bfloat16. auto takes tf32 where there is such a "
-        "card, else float32. All else is float32.",
+        "cards of compute capability 8.0 and later; bfloat16. auto takes tf32 where there is such "
+        "a card, else float32. All else is float32.",
         choices=("auto", "float32", "tf32", "bfloat16"),
         unless=_UNLEARNT,
     )
