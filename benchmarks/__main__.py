@@ -242,7 +242,7 @@ def memory(
             f"| {case.method} {case.preset} | {case.bands}×{case.side}×{case.side} | "
             f"{case.threads} | {case.samples} | {dict(case.settings)} | "
             f"{row['estimate'] / 1e6:.0f} MB | {row['measured'] / 1e6:.0f} MB | "
-            f"{row['ratio']:.2f} | {row['measured_default'] / 1e6:.0f} MB |"
+            f"{row['estimate_to_measured']:.2f} | {row['measured_default'] / 1e6:.0f} MB |"
         )
         write(out, rows, seed)
 

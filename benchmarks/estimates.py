@@ -78,7 +78,7 @@ def measure(case: Case, seed: int) -> dict[str, Any]:
     -------
     dict
         The case, and ``dimensions`` as the run settled them; ``estimate`` and ``measured``,
-        bytes, their ``ratio``, and ``stages``, the peak up to the end of each stage, where
+        bytes, ``estimate_to_measured``, and ``stages``, the peak up to the end of each stage, where
         every large array is a mapping of its own; and ``measured_default``, where the C
         library's heap holds arrays as it likes.
     """
@@ -144,7 +144,7 @@ def run(case: Case, seed: int) -> dict[str, Any]:
         "dimensions": fused.attrs["record"].get("dimensions"),
         "estimate": expected,
         "measured": top,
-        "ratio": expected / top,
+        "estimate_to_measured": expected / top,
         "stages": stages,
     }
 
