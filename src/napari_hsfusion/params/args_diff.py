@@ -305,10 +305,10 @@ class ArgsDiffParams(Params):
 _BALANCED = ArgsDiffParams(
     d=None,
     sampler="proximal",
-    spatial_base=16,
+    spatial_base=8,
     spatial_levels=2,
     spatial_blocks=1,
-    spatial_steps=300,
+    spatial_steps=200,
     spatial_batch=4,
     spatial_patch=32,
     spatial_stride=1,
