@@ -98,7 +98,7 @@ def test_regression_against_dense_algebra(kernel: Kernel, monkeypatch: pytest.Mo
     seen = np.ones(low.shape[1:], dtype=bool)
     found = regress(p, low, kernel, np.random.default_rng(7), seen)
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)
-    monkeypatch.setattr(regression, "_AT_ONCE", 37 * p.y[0].numel())
+    monkeypatch.setattr(regression, "AT_ONCE", 37 * p.y[0].numel())
     in_parts = regress(p, low, kernel, np.random.default_rng(7), seen)
     torch.testing.assert_close(in_parts, found, rtol=0, atol=1e-9)
 
@@ -190,7 +190,7 @@ def test_very_many_pixels_are_drawn_from(monkeypatch: pytest.MonkeyPatch) -> Non
     low = torch.tensordot(basis, p.x, dims=1)
     seen = np.ones(low.shape[1:], dtype=bool)
     whole = regress(p, low, KERNELS[0], np.random.default_rng(0), seen)
-    monkeypatch.setattr(regression, "_PIXELS", 100)
+    monkeypatch.setattr(regression, "MOST_PIXELS", 100)
     part = regress(p, low, KERNELS[0], np.random.default_rng(0), seen)
     assert not torch.equal(part, whole)
     assert (part - whole).square().mean() < 0.01 * whole.square().mean()
