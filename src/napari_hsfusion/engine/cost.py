@@ -22,6 +22,8 @@ _CPU_RATE_PER_THREAD = 1.0e10
 _CUDA_RATE = 1.0e13
 _TYPICAL = 14  # dimensions that are chosen from the data
 _SOLVE = 40  # conjugate-gradient iterations of a closed form
+_COSINE = 180  # multiply-adds that a value of a cosine image costs, made and summed twice
+_DECOMPOSED = 6  # and an entry of the cube of a decomposed matrix's side
 _STEP_OVERHEAD = 5e-4  # seconds a step of a network too small to fill the machine
 
 
@@ -77,6 +79,8 @@ def args_diff_cost(
         if params.denoise:
             size = 9 * msi  # of a patch
             closed += 2 * pixels / 9 * (200 * size**2 + 40 * size**3)
+        low = h * w  # pixels of the LR-HSI, which is what is fused in the trial one octave down
+        closed += params.regressions * (_regression(pixels, low) + _regression(low, low // 4))
         solves = params.partitions * params.iterations * (2 if params.weight is None else 1)
         learnt = 0.0 if params.weight == 0 else params.levels * (forward + solves * data)
         training = training if learnt else 0
@@ -91,6 +95,11 @@ def args_diff_cost(
         "sampling_seconds": sampling / rate / threads,
         "bytes": args_diff_bytes(Sizes.of(x_shape, y_shape), params, train, economy),
     }
+
+
+def _regression(pixels: int, samples: int) -> float:
+    """Multiply-adds of a regression: its cosine images, and the ridge's decomposition."""
+    return _COSINE * COSINES * pixels + _DECOMPOSED * min(COSINES, samples, MOST_PIXELS) ** 3
 
 
 def args_diff_bytes(sizes: Sizes, params: ArgsDiffParams, train: bool, economy: Economy) -> float:
