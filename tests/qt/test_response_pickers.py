@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -302,3 +305,51 @@ def test_only_the_newest_question_is_answered(qtbot: Any) -> None:
     latest.ask(7)
     assert not latest.busy
     assert len(answers) == 2
+
+
+def test_a_question_outlives_whoever_asked(qtbot: Any) -> None:
+    """Collected with its form while an answer is on its way, it is still there to take it."""
+    parent = QObject()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> int:
+        begun.set()
+        assert go_on.wait(10)
+        return 1
+
+    class Form:
+        def __init__(self) -> None:
+            self.answers: list[Any] = []
+            self.latest = Latest(slow, lambda *answer: self.answers.append(answer), parent)
+
+    form = Form()
+    asked, answers = weakref.ref(form.latest), form.answers
+    form.latest.ask()
+    qtbot.waitUntil(begun.is_set)
+    del form
+    gc.collect()
+    assert asked() is not None
+    go_on.set()
+    qtbot.waitUntil(lambda: answers == [(1, None)])
+    gc.collect()
+    assert asked() is None
+
+    closed = Form()
+    begun.clear()
+    go_on.clear()
+    asked, answers, kept = weakref.ref(closed.latest), closed.answers, weakref.ref(closed)
+    closed.latest.ask()
+    qtbot.waitUntil(begun.is_set)
+    closed.latest.stop()
+    del closed
+    gc.collect()
+    assert kept() is None  # but the question is there until it is answered
+    assert asked() is not None
+    go_on.set()
+
+    def gone() -> None:
+        gc.collect()
+        assert asked() is None
+
+    qtbot.waitUntil(gone)
+    assert answers == []

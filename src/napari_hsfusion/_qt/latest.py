@@ -20,6 +20,10 @@ logger = logging.getLogger(__name__)
 
 _PATIENCE_MS = 20
 
+_busy: set[Latest] = set()
+"""Those with a question. Qt's connections do not keep a Python object, and PySide6 calls one
+that was collected with its form in the meantime."""
+
 
 class Latest:
     """Answers of a function to the newest question.
@@ -67,6 +71,7 @@ class Latest:
             return
         self._waiting = question
         self._dropped = True
+        _busy.add(self)
         if self._worker is None and not self._timer.isActive():
             self._timer.start()
 
@@ -79,9 +84,16 @@ class Latest:
         """Answer nothing any more: for widgets that close."""
         self._stopped = True
         self._waiting = None
+        self._answered = _nobody  # a form that has closed is not kept by what is on its way
+        self._rest()
+
+    def _rest(self) -> None:
+        if self._worker is None:
+            _busy.discard(self)
 
     def _begin(self) -> None:
         if self._waiting is None or self._worker is not None or self._stopped:
+            self._rest()
             return
         question, self._waiting = self._waiting, None
         self._dropped = False
@@ -94,6 +106,10 @@ class Latest:
         if not (self._stopped or self._dropped):
             self._answered(*answer)
         self._begin()
+
+
+def _nobody(value: Any, trouble: str | None) -> None:
+    """Hear no answer."""
 
 
 def _answer(function: Callable[..., Any], question: tuple[Any, ...]) -> tuple[Any, str | None]:
