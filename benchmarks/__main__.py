@@ -165,9 +165,9 @@ def speed(
 
     from . import report
     from .cards import measure_variants
+    from .side_by_side import Case
     from .speed import (
         GRADIENTS,
-        Case,
         measure_chain,
         measure_memory,
         measure_step,

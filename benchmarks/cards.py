@@ -13,13 +13,12 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from .side_by_side import NEXT, NOW, Case, build
+
 if TYPE_CHECKING:
     import torch
 
     from . import args_plain
-    from .speed import Case
-
-NOW, NEXT = 500, 498
 
 Run = Callable[[int], object]
 
@@ -101,8 +100,6 @@ def _prepared(
     """Take so many steps on call, no more than `count` in all."""
     from napari_hsfusion.engine.diffusion.chain import Chain
     from napari_hsfusion.engine.diffusion.published import PublishedSampler
-
-    from .speed import build
 
     both = build(case, seed, device)
     if kind == "plain":

@@ -13,66 +13,20 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from .accuracy import machine
 from .cards import in_float32
 from .memory import kept_bytes, peak, start_of_peak
-
-if TYPE_CHECKING:
-    import torch
-
-    from napari_hsfusion.engine.observation import Problem
-
-    from . import args_plain
+from .side_by_side import NEXT, NOW, Case, Sides, build
 
 KINDS = ("ours", "plain")
 GRADIENTS = ("x0", "network")
-RATIO, MSI_BANDS = 4, 4
 AGREEMENT = 1e-3
-_TIME, _NEXT = 500, 498
-
-
-@dataclass(frozen=True)
-class Case:
-    """Sizes of one measurement.
-
-    Attributes
-    ----------
-    side, bands, d : int
-        Of a scene of side x side x bands, and of the subspace.
-    base : int
-        Channels of the spatial network's finest level. From 64 on the network has the
-        published four levels of two blocks, below the two of one block that the presets have.
-    gradient : {"x0", "network"}
-    """
-
-    side: int = 256
-    bands: int = 103
-    d: int = 8
-    base: int = 16
-    gradient: str = "x0"
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Levels, and blocks a level, of the spatial network."""
-        return (4, 2) if self.base >= 64 else (2, 1)
-
-
-@dataclass
-class Sides:
-    """Both implementations on one scene, at the same state."""
-
-    ours: Any
-    plain: args_plain.Sampler
-    problem: Problem
-    parameters: int
 
 
 def sweeps(
@@ -125,7 +79,7 @@ def measure_step(case: Case, repeats: int, seed: int, device: str) -> dict[str, 
 
     if case.base >= 64:  # takes so long that a first turn would not change it
         repeats = 0
-    taken = _turns(lambda kind: getattr(both, kind).step(_TIME, _NEXT), repeats, device)
+    taken = _turns(lambda kind: getattr(both, kind).step(NOW, NEXT), repeats, device)
     terms = _turns(alone, max(repeats, 1), device)
     return {
         **asdict(case),
@@ -244,7 +198,7 @@ def _memory(kind: str, case: Case, seed: int, device: str, threads: int) -> dict
     import torch
 
     torch.set_num_threads(threads)
-    getattr(build(replace(case, side=32), seed, device), kind).step(_TIME, _NEXT)
+    getattr(build(replace(case, side=32), seed, device), kind).step(NOW, NEXT)
     sampler = getattr(build(case, seed, device), kind)
     on_card = sampler.a.device.type == "cuda"
     if on_card:
@@ -253,73 +207,10 @@ def _memory(kind: str, case: Case, seed: int, device: str, threads: int) -> dict
     else:
         before = start_of_peak()
     with in_float32(device):
-        sampler.step(_TIME, _NEXT)
-        sampler.step(_NEXT, _NEXT - 2)
+        sampler.step(NOW, NEXT)
+        sampler.step(NEXT, NEXT - 2)
     top = (torch.cuda.max_memory_allocated() if on_card else peak()) - before
-    return {"peak_bytes": top, "kept_bytes": kept_bytes(lambda: sampler.gradient(_TIME))}
-
-
-def build(case: Case, seed: int, device: str, dtype: str = "float32") -> Sides:
-    """Both samplers of a scene of smooth random spectra and maps, from the same noise.
-
-    Parameters
-    ----------
-    case : Case
-    seed : int
-        Of the scene, the weights and the noise.
-    device : str
-    dtype : {"float32", "float64"}
-    """
-    import torch
-
-    from napari_hsfusion.engine.device import resolve_device
-    from napari_hsfusion.engine.diffusion.published import PublishedSampler
-    from napari_hsfusion.engine.nets.build import spatial_network, spectral_network
-    from napari_hsfusion.engine.nets.initialise import initialise
-    from napari_hsfusion.params import ArgsDiffParams
-
-    from . import args_plain
-
-    place, kind = resolve_device(device), getattr(torch, dtype)
-    levels, blocks = case.shape
-    params = ArgsDiffParams(
-        d=case.d,
-        spatial_base=case.base,
-        spatial_levels=levels,
-        spatial_blocks=blocks,
-        gradient=case.gradient,
-        precision="float32",
-    )
-    generator = torch.Generator().manual_seed(seed)
-    nets = [spatial_network(params), spectral_network(case.bands)]
-    for net in nets:
-        initialise(net, generator)
-        with torch.no_grad():
-            for weight in net.parameters():  # blocks of a new network are skips: wake them
-                weight.add_(0.02 * torch.randn(weight.shape, generator=generator))
-        net.to(place, kind).eval().requires_grad_(False)
-    spatial, spectral = nets
-    problem = _problem(case, seed, place, kind)
-    a = torch.randn((case.d, case.side, case.side), generator=generator).to(place, kind)
-    e = torch.randn((case.d, case.bands), generator=generator).to(place, kind)
-    rows, columns = problem.spatial.terms[0]
-    pair = args_plain.Pair(
-        problem.x,
-        problem.y,
-        torch.as_tensor(rows.matrix).to(place, kind),
-        torch.as_tensor(columns.matrix).to(place, kind),
-        problem.response,
-    )
-    plain = args_plain.Sampler(
-        pair,
-        dict(spatial.state_dict()),
-        dict(spectral.state_dict()),
-        a,
-        e,
-        through=case.gradient == "network",
-    )
-    count = sum(p.numel() for p in spatial.parameters())
-    return Sides(PublishedSampler(problem, spatial, spectral, params, a, e), plain, problem, count)
+    return {"peak_bytes": top, "kept_bytes": kept_bytes(lambda: sampler.gradient(NOW))}
 
 
 def disagreement(both: Sides) -> float:
@@ -329,8 +220,8 @@ def disagreement(both: Sides) -> float:
     gradients are not compared.
     """
     with in_float32(both.plain.a.device):
-        a0, e0, loss, *theirs = both.plain.gradient(_TIME)
-    ours, *mine = both.ours.gradient(_TIME)
+        a0, e0, loss, *theirs = both.plain.gradient(NOW)
+    ours, *mine = both.ours.gradient(NOW)
     clean = (both.ours.a_clean, both.ours.e_clean)
     pairs = [(ours, loss)]
     for one, other, own, their in zip(clean, (a0, e0), mine, theirs, strict=True):
@@ -339,28 +230,6 @@ def disagreement(both: Sides) -> float:
             return math.inf
         pairs += [(one, other), (own * alike, their * alike)]
     return max(float((m - t).norm() / t.norm()) for m, t in pairs)
-
-
-def _problem(case: Case, seed: int, device: torch.device, dtype: torch.dtype) -> Problem:
-    from napari_hsfusion.engine.observation import Observation
-    from napari_hsfusion.engine.operators import SpatialDegradation, SpectralResponse
-
-    rng = np.random.default_rng(seed)
-    side, bands = case.side, case.bands
-    maps = rng.random((5, side, side))
-    maps[:3, side // 3 :] *= 0.2
-    spectra = np.cumsum(rng.random((5, bands)), 1) / bands
-    centres = np.linspace(0, bands - 1, MSI_BANDS + 2)[1:-1, None]
-    triangles = np.clip(1 - np.abs(np.arange(bands) - centres) * MSI_BANDS / bands, 0, None)
-    spatial = SpatialDegradation.bicubic((side, side), RATIO)
-    spectral = SpectralResponse(triangles / triangles.sum(1, keepdims=True))
-    rows, columns = (axis.matrix for axis in spatial.terms[0])
-    x = np.einsum("kyx,kb->byx", rows @ maps @ columns.T, spectra)
-    y = np.einsum("kyx,kc->cyx", maps, spectra @ spectral.matrix.T)
-    x = x + 0.01 * rng.standard_normal(x.shape)
-    y = y + 0.01 * rng.standard_normal(y.shape)
-    pair = Observation(x, y, spatial, spectral, noise_x=0.01, noise_y=0.01)
-    return pair.prepare(device, dtype)
 
 
 def _turns(run: Callable[[str], object], repeats: int, device: str) -> dict[str, Any]:

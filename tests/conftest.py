@@ -65,6 +65,23 @@ def networks_kept(_every_run_trains: None, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(CACHE, "_most", MOST)
 
 
+@pytest.fixture
+def failing_trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many of the next trainings of a network fail to allocate: at first one."""
+    from napari_hsfusion.engine import selflearning
+
+    train, left = selflearning.train_noise_predictor, [1]
+
+    def full(*arguments: Any, **more: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise MemoryError("Unable to allocate 4. GiB")
+        return train(*arguments, **more)
+
+    monkeypatch.setattr(selflearning, "train_noise_predictor", full)
+    return left
+
+
 @pytest.fixture(scope="module", autouse=True)
 def what_is_imported_is_no_garbage() -> None:
     """The collector passes over what there was before these tests: modules, above all.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -64,3 +67,13 @@ def dense(operator: SpatialDegradation) -> np.ndarray:
     height, width = operator.shape_hr
     units = torch.eye(height * width, dtype=torch.float64).reshape(-1, height, width)
     return operator.forward(units).flatten(1).numpy().T
+
+
+def drain(run: Generator[Any, None, Any]) -> tuple[list[Any], Any]:
+    """What a generator yields, and what it returns."""
+    events = []
+    while True:
+        try:
+            events.append(next(run))
+        except StopIteration as stop:
+            return events, stop.value

@@ -22,7 +22,7 @@ PAGE = ROOT / "docs" / "performance.md"
 @pytest.fixture
 def benchmarks(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
     monkeypatch.syspath_prepend(str(ROOT))
-    names = ("args_plain", "cards", "endtoend", "report", "speed")
+    names = ("args_plain", "cards", "endtoend", "report", "side_by_side", "speed")
     return {name: importlib.import_module(f"benchmarks.{name}") for name in names}
 
 
@@ -68,7 +68,7 @@ def test_what_was_measured(benchmarks: dict[str, ModuleType]) -> None:
 def test_measuring(benchmarks: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
     """Small cases run; implementations that differ are found out."""
     speed = benchmarks["speed"]
-    tiny = speed.Case(side=32, bands=9, d=2, base=8, gradient="network")
+    tiny = benchmarks["side_by_side"].Case(side=32, bands=9, d=2, base=8, gradient="network")
     row = speed.measure_step(tiny, 1, 0, "cpu")
     assert row["difference"] < 1e-5
     assert all(row["per_step"][kind] > 0 for kind in ("ours", "plain"))
@@ -89,7 +89,8 @@ def test_a_pixel_on_the_edge_of_the_clip(
 ) -> None:
     """Rounding alone decides on its gradient: it is left out, where there are few such."""
     speed = benchmarks["speed"]
-    both = speed.build(speed.Case(side=64, bands=9, d=2, base=8), 0, "cpu")
+    sides = benchmarks["side_by_side"]
+    both = sides.build(sides.Case(side=64, bands=9, d=2, base=8), 0, "cpu")
     a0, e0, loss, grad_a, grad_e = both.plain.gradient(500)
     pixel = int(torch.nonzero(a0.abs().flatten() < 0.9)[0, 0])
     for moved, limit in ((pixel, 0.1), (slice(None), None)):
@@ -109,7 +110,7 @@ def test_a_pixel_on_the_edge_of_the_clip(
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_measuring_variants(benchmarks: dict[str, ModuleType], device: str) -> None:
     """Every format, on a graphics card with a graph and without, against plain steps."""
-    case = benchmarks["speed"].Case(side=32, bands=9, d=2, base=8)
+    case = benchmarks["side_by_side"].Case(side=32, bands=9, d=2, base=8)
     rows = benchmarks["cards"].measure_variants(case, 2 if device == "cpu" else 8, 1, 0, device)
     kinds = [(row["kind"], row["precision"]) for row in rows]
     assert kinds[0] == ("plain", "float32")
@@ -158,7 +159,8 @@ def test_end_to_end(
 @pytest.mark.gpu
 def test_measuring_a_gpu(benchmarks: dict[str, ModuleType]) -> None:
     speed = benchmarks["speed"]
-    row = speed.measure_step(speed.Case(side=64, bands=31, base=8), 1, 0, "cuda")
+    case = benchmarks["side_by_side"].Case(side=64, bands=31, base=8)
+    row = speed.measure_step(case, 1, 0, "cuda")
     assert row["difference"] < 1e-3
 
 
@@ -168,7 +170,7 @@ def test_a_step_takes_at_most_half_of_the_plain_memory(
     benchmarks: dict[str, ModuleType], gradient: str
 ) -> None:
     """Peak of device memory at 256 x 256 x 103, with a graph and without."""
-    case = benchmarks["speed"].Case(256, 103, 8, 16, gradient)
+    case = benchmarks["side_by_side"].Case(256, 103, 8, 16, gradient)
     rows = benchmarks["cards"].measure_variants(case, 6, 1, 0, "cuda")
     plain = next(row["peak_bytes"] for row in rows if row["kind"] == "plain")
     for row in rows[1:]:

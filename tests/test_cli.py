@@ -529,19 +529,8 @@ def test_a_stage_that_ends_sooner_fills_its_bar() -> None:
 
 
 def test_fuse_says_what_it_does_about_memory(
-    pair_files: Path, monkeypatch: pytest.MonkeyPatch
+    pair_files: Path, failing_trainings: list[int]
 ) -> None:
-    from napari_hsfusion.engine import selflearning
-
-    train, left = selflearning.train_noise_predictor, [1]
-
-    def full(*arguments: Any, **more: Any) -> Any:
-        if left[0]:
-            left[0] -= 1
-            raise MemoryError("Unable to allocate 4. GiB")
-        return train(*arguments, **more)
-
-    monkeypatch.setattr(selflearning, "train_noise_predictor", full)
     out = pair_files / "out.hdr"
     settings = ["d=4", "weight=0.3", "spatial_steps=2", "levels=1", "regressions=0"]
     chosen = [word for text in settings for word in ("--set", text)]
@@ -550,7 +539,7 @@ def test_fuse_says_what_it_does_about_memory(
     assert done.exit_code == 0, done.stderr
     assert "note: Memory: an allocation failed on cpu" in " ".join(done.stderr.split())
     assert json.loads(done.stdout)["record"]["fallback"]["training_parts"] >= 2
-    left[0] = 99
+    failing_trainings[0] = 99
     out.unlink()
     assert "not enough memory" in refused(*fuse[:-4], "--seed", 42, "--device", "cpu")
     assert not out.exists()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from small_pairs import CPU, problem
+from small_pairs import CPU, drain, problem
 from torch import nn
 
 from napari_hsfusion.engine import held_out
@@ -23,15 +22,6 @@ from napari_hsfusion.params import ArgsDiffParams
 SMALL = ArgsDiffParams(
     d=2, spatial_base=8, spatial_levels=1, spatial_blocks=1, spatial_batch=2, spatial_patch=8
 )
-
-
-def drain(run: Generator[Any, None, Any]) -> tuple[list[Any], Any]:
-    events = []
-    while True:
-        try:
-            events.append(next(run))
-        except StopIteration as stop:
-            return events, stop.value
 
 
 def _pixels(image: torch.Tensor) -> set[float]:

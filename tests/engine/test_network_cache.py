@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_pairs import CPU, observation, problem
+from small_pairs import CPU, drain, observation, problem
 from torch import nn
 
 from napari_hsfusion.engine import checkpoint
@@ -33,15 +32,6 @@ PARAMS = ArgsDiffParams(
     spatial_patch=8,
     spectral_steps=2,
 )
-
-
-def drain(run: Generator[Any, None, Any]) -> tuple[list[Any], Any]:
-    events = []
-    while True:
-        try:
-            events.append(next(run))
-        except StopIteration as stop:
-            return events, stop.value
 
 
 def start(params: ArgsDiffParams = PARAMS, pair: Problem | None = None, **more: Any) -> Any:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from small_pairs import CPU, problem
+from small_pairs import CPU, drain, problem
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_hsfusion.engine import checkpoint, selflearning
 from napari_hsfusion.engine.diffusion.schedules import exponential_schedule
-from napari_hsfusion.engine.events import CancelToken, Step
+from napari_hsfusion.engine.events import CancelToken
 from napari_hsfusion.engine.nets.build import (
     spatial_network,
     spatial_work,
@@ -41,17 +40,8 @@ def _count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def _drain(generator: Generator[Step, None, object]) -> tuple[list[Step], object]:
-    steps = []
-    while True:
-        try:
-            steps.append(next(generator))
-        except StopIteration as stop:
-            return steps, stop.value
-
-
 def _obtain(folder: Path | None = None, seed: int = 0, params: ArgsDiffParams = SMALL):
-    return _drain(
+    return drain(
         selflearning.obtain_networks(
             problem(),
             params,
@@ -160,7 +150,7 @@ def test_training_against_a_plain_loop(decay: bool) -> None:
     table = exponential_schedule()
     clean = torch.full((6, 4), 0.3, dtype=torch.float64)
     budget = Budget(steps=12, batch=6, rate=0.05, decay=decay, average=0.6)
-    steps, net = _drain(
+    steps, net = drain(
         train_noise_predictor(
             _Scale(),
             lambda count, generator: clean[:count],

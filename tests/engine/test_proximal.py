@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 import numpy as np
 import pytest
 import torch
-from small_pairs import CPU, observation, problem, response, scene
+from small_pairs import CPU, drain, observation, problem, response, scene
 from torch import Tensor
 
 from napari_hsfusion.engine import subspace, validation
 from napari_hsfusion.engine.diffusion.proximal import BandView, Denoiser, proximal_steps
 from napari_hsfusion.engine.diffusion.schedules import exponential_schedule, time_of_noise
-from napari_hsfusion.engine.events import CancelToken, Started, Step
+from napari_hsfusion.engine.events import CancelToken, Started
 from napari_hsfusion.engine.methods import get_method
 from napari_hsfusion.engine.observation import Observation
 from napari_hsfusion.engine.operators import SpatialDegradation, SpectralResponse
@@ -120,15 +118,6 @@ def test_weight_zero_is_the_closed_form_and_large_the_proposal() -> None:
     assert float((ends[0.1] - start).abs().max()) > 1e-4
 
 
-def _chosen(run: Generator[Step, None, float]) -> tuple[list[Step], float]:
-    steps = []
-    while True:
-        try:
-            steps.append(next(run))
-        except StopIteration as stop:
-            return steps, stop.value
-
-
 def test_weight_is_chosen_by_what_it_gains(monkeypatch: pytest.MonkeyPatch) -> None:
     """A perfect prior gets weight, a misleading one none; every weight is one step."""
     monkeypatch.setattr(validation, "_LEAST", 2)
@@ -144,7 +133,7 @@ def test_weight_is_chosen_by_what_it_gains(monkeypatch: pytest.MonkeyPatch) -> N
     truth = view.to_state(torch.tensordot(basis, p.x, dims=1))
     ends = {}
     for name, known in (("good", truth), ("bad", -9 * truth - 30)):
-        steps, ends[name] = _chosen(
+        steps, ends[name] = drain(
             validation.choose_weight(
                 p, trial, basis, start, systems, Denoiser(_Known(known)), params, CancelToken()
             )

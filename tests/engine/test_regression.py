@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from small_pairs import CPU, dense, observation, problem, response
+from small_pairs import CPU, dense, drain, observation, problem, response
 
 from napari_hsfusion.engine import regression, subspace
-from napari_hsfusion.engine.closed_form import Estimates, estimates, share_of_regression, stages
-from napari_hsfusion.engine.events import CancelToken, Step
+from napari_hsfusion.engine.closed_form import estimate_stages, estimates, share_of_regression
+from napari_hsfusion.engine.events import CancelToken
 from napari_hsfusion.engine.observation import Observation, Problem
 from napari_hsfusion.engine.operators import SpatialDegradation, SpectralResponse
 from napari_hsfusion.engine.regression import KERNELS, Kernel, blend_share, regress, ridge
@@ -216,18 +216,11 @@ def test_share_is_between_half_and_what_fits_best() -> None:
 def test_estimates_are_announced_and_blended() -> None:
     """A step a kernel, in the counts that were announced; the mean is of both."""
     _, p = _bent(0.002)
-    trial = half_scale(dataclasses.replace(p))
-    assert trial is None  # 12 x 12 LR pixels say nothing one octave down
+    assert half_scale(p) is None  # 12 x 12 LR pixels say nothing one octave down
     params = dataclasses.replace(ARGS_DIFF_PRESETS["fast"], classes=4, partitions=2, regressions=3)
     basis = subspace.spectral_basis(p, 3)
-    run = estimates(p, basis, params, 0, CancelToken(), pair=1, pairs=2)
-    steps: list[Step] = []
-    try:
-        while True:
-            steps.append(next(run))
-    except StopIteration as stop:
-        found: Estimates = stop.value
-    assert stages(params, 2) == {"closed form": 2, "regression": 6}
+    steps, found = drain(estimates(p, basis, params, 0, CancelToken(), pair=1, pairs=2))
+    assert estimate_stages(params, 2) == {"closed form": 2, "regression": 6}
     assert [(s.stage, s.index, s.total) for s in steps] == [
         ("closed form", 2, 2),
         *(("regression", k, 6) for k in (4, 5, 6)),
@@ -238,4 +231,4 @@ def test_estimates_are_announced_and_blended() -> None:
     alone = dataclasses.replace(found, regressed=None)
     assert torch.equal(alone.mean(0.6), found.plain)
     assert share_of_regression(p, p, alone, basis) == 0.0
-    assert stages(dataclasses.replace(params, regressions=0), 1) == {"closed form": 1}
+    assert estimate_stages(dataclasses.replace(params, regressions=0), 1) == {"closed form": 1}

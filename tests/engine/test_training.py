@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import safetensors
 import torch
-from small_pairs import CPU
+from small_pairs import CPU, drain
 from torch import nn
 
 from napari_hsfusion.engine.events import CancelToken, Measured, Step
@@ -77,15 +77,6 @@ def start(recipe: Recipe, **more: Any) -> Generator[Any, None, TrainingState]:
     return train(
         options.pop("network", None) or Net(), options.pop("loss", loss), recipe, **options
     )
-
-
-def drain(run: Generator[Any, None, TrainingState]) -> tuple[list[Any], TrainingState]:
-    events = []
-    while True:
-        try:
-            events.append(next(run))
-        except StopIteration as stop:
-            return events, stop.value
 
 
 def everything(state: TrainingState) -> dict[str, torch.Tensor]:

@@ -282,24 +282,10 @@ def test_a_failure_says_what_to_do_and_leaves_napari_usable(
     assert widget.job.state is JobState.FINISHED
 
 
+@pytest.mark.usefixtures("failing_trainings")
 def test_less_memory_is_told_and_the_run_goes_on(
-    viewer: Any,
-    qtbot: Any,
-    pair: api.SimulatedPair,
-    monkeypatch: pytest.MonkeyPatch,
-    messages: list[str],
+    viewer: Any, qtbot: Any, pair: api.SimulatedPair, messages: list[str]
 ) -> None:
-    from napari_hsfusion.engine import selflearning
-
-    train, left = selflearning.train_noise_predictor, [1]
-
-    def full(*arguments: Any, **more: Any) -> Any:
-        if left[0]:
-            left[0] -= 1
-            raise MemoryError("Unable to allocate 4. GiB")
-        return train(*arguments, **more)
-
-    monkeypatch.setattr(selflearning, "train_noise_predictor", full)
     add_pair(viewer, pair)
     widget = dock(viewer)
     learn(widget, 3)

@@ -85,15 +85,15 @@ class Latest:
         self._stopped = True
         self._waiting = None
         self._answered = _nobody  # a form that has closed is not kept by what is on its way
-        self._rest()
+        self._let_go_if_idle()
 
-    def _rest(self) -> None:
+    def _let_go_if_idle(self) -> None:
         if self._worker is None:
             _busy.discard(self)
 
     def _begin(self) -> None:
         if self._waiting is None or self._worker is not None or self._stopped:
-            self._rest()
+            self._let_go_if_idle()
             return
         question, self._waiting = self._waiting, None
         self._dropped = False

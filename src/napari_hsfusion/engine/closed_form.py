@@ -45,7 +45,7 @@ class Estimates:
         return self.plain if self.regressed is None else self.plain.lerp(self.regressed, share)
 
 
-def stages(params: ArgsDiffParams, pairs: int) -> dict[str, int]:
+def estimate_stages(params: ArgsDiffParams, pairs: int) -> dict[str, int]:
     """Stages and steps of the estimates of so many pairs."""
     out = {STAGES[0]: pairs}
     if params.regressions:

@@ -21,8 +21,7 @@ from ...params import ARGS_DIFF_PRESETS, ArgsDiffParams
 from ..calibration import CalibratedSampling
 from ..checkpoint import has_networks
 from ..cleaning import clean_pair
-from ..closed_form import estimates, share_of_regression
-from ..closed_form import stages as closed_form_stages
+from ..closed_form import estimate_stages, estimates, share_of_regression
 from ..cost import args_diff_cost
 from ..device import limited_threads, threads_for
 from ..diffusion.proximal import BandView, Denoiser, proximal_steps
@@ -67,7 +66,7 @@ def _published(
             "train spectral network": params.spectral_steps,
             **stages,
         }
-    train = train and not _known(problem, params, context, True)
+    train = train and not networks_cached(problem, params, **_order(params, context, True))
     yield Started("args-diff", stages, _cost(problem, params, context, train))
     spatial, spectral, origin = yield from _networks(problem, params, context, True)
     assert spectral is not None
@@ -102,14 +101,14 @@ def _proximal(
     train = learnt and not _saved(context)
     stages = {"denoise": 1} if params.denoise else {}
     pairs = 1 if trial is None else 2
-    stages |= closed_form_stages(params, pairs)
+    stages |= estimate_stages(params, pairs)
     if train:
         stages["train spatial network"] = params.spatial_steps
     if weigh:
         stages["weigh prior"] = len(WEIGHTS)
     if learnt:
         stages["sample"] = params.levels
-    train = train and not _known(problem, params, context, False)
+    train = train and not networks_cached(problem, params, **_order(params, context, False))
     yield Started("args-diff", stages, _cost(problem, params, context, train))
     basis = spectral_basis(problem, params.dimensions)
     threads = threads_for(params.dimensions * problem.y[0].numel())
@@ -193,22 +192,20 @@ def _saved(context: Context) -> bool:
     return context.networks is not None and has_networks(context.networks)
 
 
-def _known(problem: Problem, params: ArgsDiffParams, context: Context, spectral: bool) -> bool:
-    """Whether this process trained the networks before; of images yet to be denoised, no."""
-    return networks_cached(
-        problem,
-        params,
-        spectral=spectral,
-        highest=_highest(params, spectral),
-        seed=context.seed,
-        device=context.device,
-        dtype=context.dtype,
-        parts=context.economy.parts,
-    )
+def _order(params: ArgsDiffParams, context: Context, spectral: bool) -> dict[str, Any]:
+    """Which networks a run asks for, besides pair and parameters.
 
-
-def _highest(params: ArgsDiffParams, spectral: bool) -> float | None:
-    return None if spectral else _MARGIN * params.sigma_high
+    Those of this process are found by the images that they saw: before these are denoised,
+    networks of denoised ones are not.
+    """
+    return {
+        "spectral": spectral,
+        "highest": None if spectral else _MARGIN * params.sigma_high,
+        "seed": context.seed,
+        "device": context.device,
+        "dtype": context.dtype,
+        "parts": context.economy.parts,
+    }
 
 
 def _cost(
@@ -222,18 +219,8 @@ def _cost(
 def _networks(
     problem: Problem, params: ArgsDiffParams, context: Context, spectral: bool
 ) -> Generator[Step, None, tuple[torch.nn.Module, torch.nn.Module | None, dict[str, Any]]]:
-    return obtain_networks(
-        problem,
-        params,
-        spectral=spectral,
-        highest=_highest(params, spectral),
-        folder=context.networks,
-        seed=context.seed,
-        device=context.device,
-        dtype=context.dtype,
-        cancel=context.cancel,
-        parts=context.economy.parts,
-    )
+    order = _order(params, context, spectral)
+    return obtain_networks(problem, params, folder=context.networks, cancel=context.cancel, **order)
 
 
 def _economies(params: ArgsDiffParams) -> Sequence[Economy]:
