@@ -12,7 +12,8 @@ import pytest
 import torch
 from small_pairs import CPU, observation
 
-from napari_hsfusion.engine import memory
+from napari_hsfusion.engine import memory, selflearning
+from napari_hsfusion.engine.cost import args_diff_cost
 from napari_hsfusion.engine.events import Event, Finished, Notice, Started
 from napari_hsfusion.engine.memory import Descent, Economy, Rung, TooLarge, ladder, ran_out
 from napari_hsfusion.engine.methods import args_diff, emr_diff, get_method
@@ -73,6 +74,38 @@ def test_a_batch_in_parts_where_the_whole_does_not_fit(free: dict[str, float | N
     assert done["free_bytes"] == int(free["cpu"])
     assert "2 parts" in second.text
     np.testing.assert_allclose(cube(found), cube(plain), rtol=0, atol=1e-9)
+
+
+def test_a_run_does_what_it_says_of_memory(
+    free: dict[str, float | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches go in the parts, and activations are worked out again, that the record names."""
+    parts: list[int] = []
+    again: list[torch.nn.Module] = []
+    train, wrap = selflearning.train_noise_predictor, args_diff.recomputed
+
+    def trained(*arguments: Any, **more: Any) -> Any:
+        parts.append(more["parts"])
+        return train(*arguments, **more)
+
+    def wrapped(network: torch.nn.Module) -> torch.nn.Module:
+        again.append(network)
+        return wrap(network)
+
+    monkeypatch.setattr(selflearning, "train_noise_predictor", trained)
+    monkeypatch.setattr(args_diff, "recomputed", wrapped)
+    params = ArgsDiffParams(**{**SMALL, "spatial_batch": 4})
+    events(params)
+    assert (parts, again) == ([1, 1], [])
+    parts.clear()
+    last = get_method("args-diff").economies(params)[-1]
+    assert last == Economy(4, recompute=True)
+    _, pair = observation(4)
+    free["cpu"] = args_diff_cost(pair.x.shape, pair.y.shape, params, economy=last)["bytes"]
+    done = fallback(events(params))  # with the margin it is too little for any but the last
+    assert (done["training_parts"], done["recomputed"]) == (4, True)
+    assert parts == [4, 1]  # the spectral network's batches are small
+    assert len(again) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from small_pairs import CPU, drain, observation, problem, response, scene
 from torch import Tensor
 
 from napari_hsfusion.engine import subspace, validation
+from napari_hsfusion.engine.closed_form import estimates, share_of_regression
 from napari_hsfusion.engine.diffusion.proximal import BandView, Denoiser, proximal_steps
 from napari_hsfusion.engine.diffusion.schedules import exponential_schedule, time_of_noise
 from napari_hsfusion.engine.events import CancelToken, Started
@@ -181,6 +184,34 @@ def test_small_pairs_are_not_tried() -> None:
     assert dict(started.stages) == {"denoise": 1, "closed form": 1, "regression": 8}
     assert events[-1].record["prior_weight"] == 0.0
     assert events[-1].record["regression_share"] == 0.5
+
+
+@pytest.mark.parametrize("least", [2, 100])
+def test_without_a_network_a_run_is_the_mean_of_both_estimates(
+    monkeypatch: pytest.MonkeyPatch, least: int
+) -> None:
+    """With the share that is recorded: one half, or what the trial one octave down says."""
+    monkeypatch.setattr(validation, "_LEAST", least)
+    _, pair = observation()
+    method = get_method("args-diff")
+    params = replace(
+        method.presets["fast"], d=3, denoise=False, classes=3, partitions=2, regressions=2
+    )
+    *_, finished = method.run(pair, params, dtype=torch.float64)
+    p = pair.prepare(CPU, torch.float64)
+    basis = subspace.spectral_basis(p, 3)
+    _, found = drain(estimates(p, basis, params, 0, CancelToken()))
+    share = 0.5
+    trial = validation.half_scale(p)
+    if trial is not None:
+        _, below = drain(estimates(trial, basis, params, 0, CancelToken()))
+        share = share_of_regression(p, trial, below, basis)
+        assert abs(share - 0.5) > 1e-3
+    assert finished.record["regression_share"] == share
+    assert found.regressed is not None
+    mean = (1 - share) * found.plain + share * found.regressed
+    expected = torch.tensordot(basis.T, mean, dims=1) * p.scale
+    np.testing.assert_allclose(finished.cube, expected.numpy(), rtol=0, atol=1e-9)
 
 
 def test_partitions_are_averaged_at_every_level() -> None:
