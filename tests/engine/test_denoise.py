@@ -10,9 +10,10 @@ import torch
 from small_pairs import CPU, observation, problem, response
 
 from napari_hsfusion.engine import denoise
-from napari_hsfusion.engine.cleaning import clean_pair, msi_noise
+from napari_hsfusion.engine.cleaning import clean_pair, msi_noise, with_noise
 from napari_hsfusion.engine.denoise import Grouping, nonlocal_bayes, patch_noise
 from napari_hsfusion.engine.events import CancelToken
+from napari_hsfusion.engine.methods import get_method
 from napari_hsfusion.engine.observation import Observation, Problem
 from napari_hsfusion.engine.operators import SpatialDegradation, SpectralResponse
 from napari_hsfusion.engine.subspace import spectral_basis
@@ -176,6 +177,42 @@ def test_responses_that_are_off_do_not_blur_the_image() -> None:
     wrong = dataclasses.replace(p, sigma_y=10 * p.sigma_y)
     assert msi_noise(wrong) == pytest.approx(patch_noise(p.y))
     assert msi_noise(wrong) * p.scale == pytest.approx(0.03, rel=0.15)
+
+
+def test_noise_that_is_told_is_believed() -> None:
+    """In the images' unit, down to the floor; of the HR-MSI even beyond what its patches have."""
+    p = smooth_pair(0.03)
+    told = with_noise(p, 0.05, 0.2)
+    assert (told.sigma_x * p.scale, told.sigma_y * p.scale) == pytest.approx((0.05, 0.2))
+    basis = spectral_basis(p, 3)
+    _, record = clean_pair(told, basis, told=True)
+    assert record == {"denoised_x": told.sigma_x, "denoised_y": told.sigma_y}
+    assert clean_pair(told, basis)[1]["denoised_y"] < 0.5 * told.sigma_y
+    assert with_noise(p, None, None) == p
+    floor = with_noise(p, 0.0, None)
+    assert floor.sigma_x == pytest.approx(5e-4 * float(p.x.square().mean().sqrt()))
+    assert floor.sigma_y == p.sigma_y
+
+
+def test_a_run_goes_by_the_noise_it_is_told() -> None:
+    """The record has it, and so do the denoising and the cube."""
+    z = smooth(12, 48, 48)
+    spatial, spectral = SpatialDegradation.bicubic((48, 48), 4), SpectralResponse(response(12, 3))
+    x, y = spatial.forward(torch.as_tensor(z)), spectral.forward(torch.as_tensor(z))
+    rng = np.random.default_rng(0)
+    pair = Observation(x.numpy() + 0.002 * rng.standard_normal(x.shape), y, spatial, spectral)
+    method = get_method("args-diff")
+    few = {"classes": 1, "partitions": 1, "regressions": 0}
+    found = {}
+    for noise in (None, 0.004):
+        told = {} if noise is None else {"noise_x": noise, "noise_y": 2 * noise}
+        params = dataclasses.replace(method.presets["fast"], **few, **told)
+        *_, found[noise] = method.run(pair, params)
+    record = found[0.004].record
+    assert (record["noise_x"], record["noise_y"]) == pytest.approx((0.004, 0.008))
+    assert (record["denoised_x"], record["denoised_y"]) == pytest.approx((0.004, 0.008))
+    assert found[None].record["noise_x"] == pytest.approx(0.002, rel=0.3)
+    assert not np.array_equal(found[0.004].cube, found[None].cube)
 
 
 def test_gaps_stay_out_of_it() -> None:

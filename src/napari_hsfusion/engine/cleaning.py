@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .denoise import Grouping, nonlocal_bayes, patch_noise
 from .events import CancelToken
-from .observation import Problem
+from .observation import NOISE_FLOOR, Problem
 
 WORTH = 2e-3
 """Noise, relative to an image's rms, below which it is left alone (54 dB)."""
@@ -28,8 +28,24 @@ _PIXELS = Grouping(patch=1, window=6, count=40, step=1)
 _DOUBT = 0.05  # of the LR-HSI's noise variance, as it is estimated
 
 
+def with_noise(problem: Problem, noise_x: float | None, noise_y: float | None) -> Problem:
+    """Pair whose noise is told, and not what was found; None leaves a level as it is.
+
+    Parameters
+    ----------
+    problem : Problem
+    noise_x, noise_y : float, optional
+        Standard deviations in the unit of the images; never below what an estimate would be
+        raised to, for exact data would make the systems singular.
+    """
+    floor = NOISE_FLOOR * _rms(problem.x)
+    told = {"sigma_x": noise_x, "sigma_y": noise_y}
+    levels = {name: max(v / problem.scale, floor) for name, v in told.items() if v is not None}
+    return dataclasses.replace(problem, **levels)  # type: ignore[arg-type]
+
+
 def clean_pair(
-    problem: Problem, basis: Tensor, cancel: CancelToken | None = None
+    problem: Problem, basis: Tensor, cancel: CancelToken | None = None, told: bool = False
 ) -> tuple[Problem, dict[str, float]]:
     """Denoise the HR-MSI, and the LR-HSI in the subspace, by non-local Bayes.
 
@@ -39,6 +55,8 @@ def clean_pair(
     basis : Tensor, shape (d, C)
         Orthonormal rows. What of the LR-HSI lies outside is left as it is.
     cancel : CancelToken, optional
+    told : bool
+        Whether the noise of the HR-MSI is known, and not bounded by :func:`msi_noise`.
 
     Returns
     -------
@@ -55,7 +73,7 @@ def clean_pair(
     """
     record = {"denoised_x": 0.0, "denoised_y": 0.0}
     changes: dict[str, Tensor | float] = {}
-    level = msi_noise(problem)
+    level = problem.sigma_y if told else msi_noise(problem)
     if level > WORTH * _rms(problem.y):
         changes |= {
             "y": nonlocal_bayes(problem.y, level, cancel=cancel),

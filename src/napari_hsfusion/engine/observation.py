@@ -105,7 +105,7 @@ class Observation:
         noise_x = self.noise_x
         noise_y = self.noise_y
         sigma_x = estimate_noise_x(x / scale, self.valid_x) if noise_x is None else noise_x / scale
-        floor = _NOISE_FLOOR * float(np.sqrt(np.mean((x / scale) ** 2)))
+        floor = NOISE_FLOOR * float(np.sqrt(np.mean((x / scale) ** 2)))
         sigma_x = max(sigma_x, floor)
         if noise_y is None:
             sigma_y = estimate_noise_y(
@@ -134,7 +134,7 @@ class Observation:
         )
 
 
-_NOISE_FLOOR = 5e-4  # of the image's rms: exact data would make the systems singular
+NOISE_FLOOR = 5e-4  # of the image's rms: exact data would make the systems singular
 
 
 def valid_pixels(

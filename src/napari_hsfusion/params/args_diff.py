@@ -211,6 +211,22 @@ class ArgsDiffParams(Params):
         unit="steps",
         unless=_UNLEARNT,
     )
+    noise_x: float | None = param(
+        None,
+        "Standard deviation of the LR-HSI's white noise, in the unit of the images; auto takes "
+        "what is stored with the image, else what is found in it.",
+        low=0,
+        high=1e12,
+        applies=_PROXIMAL,
+    )
+    noise_y: float | None = param(
+        None,
+        "The same of the HR-MSI; auto takes what is stored with the image, else what is found "
+        "in the pair, and no more than the image's own patches have.",
+        low=0,
+        high=1e12,
+        applies=_PROXIMAL,
+    )
     denoise: bool = param(
         True,
         "Take white noise out of both images first, by non-local Bayes, at the levels found in "

@@ -20,7 +20,7 @@ from ...errors import ParameterError
 from ...params import ARGS_DIFF_PRESETS, ArgsDiffParams
 from ..calibration import CalibratedSampling
 from ..checkpoint import has_networks
-from ..cleaning import clean_pair
+from ..cleaning import clean_pair, with_noise
 from ..closed_form import estimate_stages, estimates, share_of_regression
 from ..cost import args_diff_cost
 from ..device import limited_threads, threads_for
@@ -44,6 +44,7 @@ from .base import Context, Method, Outcome, Shape
 def _run(
     problem: Problem, params: ArgsDiffParams, context: Context
 ) -> Generator[Event, None, Outcome]:
+    problem = with_noise(problem, params.noise_x, params.noise_y)
     auto = max(_FEWEST, min(_MOST, signal_dimensions(problem)))
     params = replace(
         params,
@@ -112,11 +113,16 @@ def _proximal(
     yield Started("args-diff", stages, _cost(problem, params, context, train))
     basis = spectral_basis(problem, params.dimensions)
     threads = threads_for(params.dimensions * problem.y[0].numel())
-    record: dict[str, Any] = {"dimensions": params.dimensions, "prior_weight": 0.0}
-    given = problem
+    record: dict[str, Any] = {
+        "dimensions": params.dimensions,
+        "prior_weight": 0.0,
+        "noise_x": problem.sigma_x * problem.scale,
+        "noise_y": problem.sigma_y * problem.scale,
+    }
+    given, told = problem, params.noise_y is not None
     if params.denoise:
         with limited_threads(threads):
-            problem, taken = clean_pair(problem, basis, context.cancel)
+            problem, taken = clean_pair(problem, basis, context.cancel, told)
         record |= {name: level * problem.scale for name, level in taken.items()}
         trial = None if trial is None else half_scale(problem)
         yield Step("denoise", 1, 1)
@@ -140,7 +146,7 @@ def _proximal(
 
     def closed(pair: Problem) -> tuple[Tensor, list[System]]:
         if params.denoise:
-            pair, _ = clean_pair(pair, basis, context.cancel)
+            pair, _ = clean_pair(pair, basis, context.cancel, told)
         made = drained(both(pair))
         return made.mean(share), made.systems
 
