@@ -76,6 +76,21 @@ def test_a_batch_in_parts_where_the_whole_does_not_fit(free: dict[str, float | N
     np.testing.assert_allclose(cube(found), cube(plain), rtol=0, atol=1e-9)
 
 
+def test_what_a_run_expects_is_of_the_dimensions_it_finds() -> None:
+    """Samples included; the record has the parameters as they came."""
+    _, pair = observation(bands=24)
+    method = get_method("args-diff")
+    params = replace(method.presets["fast"], classes=2, partitions=1, regressions=0)
+    started, *_, finished = method.run(pair, params, dtype=torch.float64, samples=2)
+    d = finished.record["dimensions"]
+    assert d < 16
+    shapes = pair.x.shape, pair.y.shape
+    assert started.estimate == method.estimate(*shapes, replace(params, d=d), CPU, 2)
+    unsettled = method.estimate(*shapes, params, CPU, 2)
+    assert started.estimate["uncertainty_seconds"] < unsettled["uncertainty_seconds"]
+    assert finished.record["parameters"]["d"] is None
+
+
 def test_a_run_does_what_it_says_of_memory(
     free: dict[str, float | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,16 +41,20 @@ from ..validation import WEIGHTS, choose_weight, half_scale
 from .base import Context, Method, Outcome, Shape
 
 
+def _settled(problem: Problem, params: ArgsDiffParams, device: torch.device) -> ArgsDiffParams:
+    """Dimensions that hold more than noise, and the device's number format."""
+    told = with_noise(problem, params.noise_x, params.noise_y)
+    auto = max(_FEWEST, min(_MOST, signal_dimensions(told)))
+    return replace(
+        params,
+        d=resolve_dimensions(problem, params.d, auto),
+        precision=sampling_precision(params.precision, device),
+    )
+
+
 def _run(
     problem: Problem, params: ArgsDiffParams, context: Context
 ) -> Generator[Event, None, Outcome]:
-    problem = with_noise(problem, params.noise_x, params.noise_y)
-    auto = max(_FEWEST, min(_MOST, signal_dimensions(problem)))
-    params = replace(
-        params,
-        d=resolve_dimensions(problem, params.d, auto),
-        precision=sampling_precision(params.precision, context.device),
-    )
     if params.sampler == "published":
         return (yield from _published(problem, params, context))
     return (yield from _proximal(problem, params, context))
@@ -94,6 +98,7 @@ def _published(
 def _proximal(
     problem: Problem, params: ArgsDiffParams, context: Context
 ) -> Generator[Event, None, Outcome]:
+    problem = with_noise(problem, params.noise_x, params.noise_y)
     if params.weight == 0 and context.networks is not None:
         raise ParameterError("networks has no effect with weight=0: no network is trained or used")
     trial = half_scale(problem) if params.weight is None or params.regressions else None
@@ -272,4 +277,5 @@ METHOD = Method(
     estimator=args_diff_cost,
     sampling_estimator=_sampling_cost,
     economies=_economies,
+    settled=_settled,
 )

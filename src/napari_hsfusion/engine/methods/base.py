@@ -61,6 +61,13 @@ Economies = Callable[[Any], Sequence[Economy]]
 SamplingEstimator = Callable[[Shape, Shape, Any, torch.device, int], dict[str, float]]
 
 
+Settled = Callable[[Problem, Any, torch.device], Any]
+
+
+def _as_they_are(problem: Problem, params: P, device: torch.device) -> P:
+    return params
+
+
 def _plain_alone(params: Params) -> Sequence[Economy]:
     return (PLAIN,)
 
@@ -80,6 +87,9 @@ class Method(Generic[P]):
         Whether runs train networks, which a folder can keep.
     sampling_estimator : callable or None
         What samples cost on top, of a method that can draw them.
+    settled : callable
+        Parameters of a run, with what a pair and a device leave open decided: those the
+        runner and the estimators of a run are given. The record has them as they came.
     economies : callable
         Ways to run in less and less memory that some parameters leave, the plain one first.
         The runner goes by the context's, and says in its Started what it needs then.
@@ -96,6 +106,7 @@ class Method(Generic[P]):
     trains: bool = False
     sampling_estimator: SamplingEstimator | None = None
     economies: Economies = _plain_alone
+    settled: Settled = _as_they_are
 
     def estimate(
         self, x_shape: Shape, y_shape: Shape, params: P, device: torch.device, samples: int = 0
@@ -256,6 +267,7 @@ class Method(Generic[P]):
         Until its first event a run only looks ahead: the economies are gone through by it.
         """
         shapes = problem.x.shape, problem.y.shape
+        params = self.settled(problem, params, context.device)
         while True:
             context = replace(context, economy=descent.rung.economy)
             run = self.runner(problem, params, context)
