@@ -73,12 +73,12 @@ def test_what_costs() -> None:
 
 @pytest.mark.parametrize(
     ("side", "measured"),
-    [(128, (1.3, 47e6)), (256, (4.1, 220e6)), (512, (22.6, 570e6))],
+    [(128, (1.3, 113e6)), (256, (4.1, 235e6)), (512, (22.6, 508e6))],
 )
 def test_near_what_was_measured(side: int, measured: tuple[float, float]) -> None:
-    """Within a factor of 2 of the processor's seconds and the growth in memory of whole runs.
+    """Within a factor of 2 of the processor's seconds, a fifth of the growth in memory.
 
-    Measured with one thread, weights of width 24 that start from the closed form, 31 and 3
+    Of whole runs, by `benchmarks/estimates.py`: with one thread, weights of width 24 that start from the closed form, 31 and 3
     bands, a ratio of 8.
     """
     config = EmrConfig(bands=31, msi_bands=3, ratio=8, width=24, start="subspace")
@@ -89,5 +89,6 @@ def test_near_what_was_measured(side: int, measured: tuple[float, float]) -> Non
         cost = emr_cost(*shapes, EmrDiffParams(), None, config)
     finally:
         torch.set_num_threads(threads)
-    for said, found in zip((cost["seconds"], cost["bytes"]), measured, strict=True):
-        assert 0.5 < said / found < 2
+    seconds, memory = measured
+    assert 0.5 < cost["seconds"] / seconds < 2
+    assert 0.8 < cost["bytes"] / memory < 1.2

@@ -25,6 +25,7 @@ _TILED = 1.4  # what attention blocks by tiles cost: their averages are gathered
 _IN_BLOCK = {True: 20, False: 8}
 _IN_TRAINING = {True: 60, False: 12}
 _DIMENSIONS, _CLASSES = 16, 8
+_WEIGHTS = 4.2e7  # bytes that making a network and reading its weights loads, with the weights
 
 
 def emr_cost(
@@ -95,7 +96,7 @@ def emr_cost(
     ]
     if solves:
         stages.append(solving + memory.systems(sizes, d, [_CLASSES]))
-    always = memory.LOADED + memory.DECOMPOSITIONS + memory.pair(sizes)
+    always = memory.LOADED + memory.DECOMPOSITIONS + _WEIGHTS + memory.pair(sizes)
     always += memory.OPTIMISER if crop else 0.0
     return {
         "seconds": training + sampling,
