@@ -78,8 +78,8 @@ def test_what_costs() -> None:
 def test_near_what_was_measured(side: int, measured: tuple[float, float]) -> None:
     """Within a factor of 2 of the processor's seconds, a fifth of the growth in memory.
 
-    Of whole runs, by `benchmarks/estimates.py`: with one thread, weights of width 24 that start from the closed form, 31 and 3
-    bands, a ratio of 8.
+    Of whole runs, by `benchmarks/estimates.py`: with one thread, weights of width 24 that
+    start from the closed form, 31 and 3 bands, a ratio of 8.
     """
     config = EmrConfig(bands=31, msi_bands=3, ratio=8, width=24, start="subspace")
     shapes = (31, side // 8, side // 8), (3, side, side)
