@@ -16,6 +16,7 @@ from torch import Tensor
 from .denoise import Grouping, nonlocal_bayes, patch_noise
 from .events import CancelToken
 from .observation import NOISE_FLOOR, Problem
+from .workers import ALONE, Crew
 
 WORTH = 2e-3
 """Noise, relative to an image's rms, below which it is left alone (54 dB)."""
@@ -45,7 +46,11 @@ def with_noise(problem: Problem, noise_x: float | None, noise_y: float | None) -
 
 
 def clean_pair(
-    problem: Problem, basis: Tensor, cancel: CancelToken | None = None, told: bool = False
+    problem: Problem,
+    basis: Tensor,
+    cancel: CancelToken | None = None,
+    told: bool = False,
+    crew: Crew = ALONE,
 ) -> tuple[Problem, dict[str, float]]:
     """Denoise the HR-MSI, and the LR-HSI in the subspace, by non-local Bayes.
 
@@ -57,6 +62,8 @@ def clean_pair(
     cancel : CancelToken, optional
     told : bool
         Whether the noise of the HR-MSI is known, and not bounded by :func:`msi_noise`.
+    crew : Crew, optional
+        Does the denoising.
 
     Returns
     -------
@@ -76,14 +83,14 @@ def clean_pair(
     level = problem.sigma_y if told else msi_noise(problem)
     if level > WORTH * _rms(problem.y):
         changes |= {
-            "y": nonlocal_bayes(problem.y, level, cancel=cancel),
+            "y": nonlocal_bayes(problem.y, level, cancel=cancel, crew=crew),
             "sigma_y": _LEFT_Y * level,
         }
         record["denoised_y"] = level
     level = problem.sigma_x
     if level > WORTH * _rms(problem.x):
         low = torch.tensordot(basis, problem.x, dims=1)
-        noise = low - nonlocal_bayes(low, level, _PIXELS, cancel)
+        noise = low - nonlocal_bayes(low, level, _PIXELS, cancel, crew)
         changes |= {
             "x": problem.x - torch.tensordot(basis.T, noise, dims=1),
             "sigma_x": _LEFT_X * level,

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ..params import ArgsDiffParams
-from .device import limited_threads
 from .events import CancelToken, Step
 from .observation import Problem
 from .regression import blend_share, regressions
 from .subspace import System, average_map
+from .workers import ALONE, Crew
 
 STAGES = ("closed form", "regression")
 
@@ -60,7 +60,7 @@ def estimates(
     seed: int,
     cancel: CancelToken,
     *,
-    threads: int | None = None,
+    crew: Crew = ALONE,
     pair: int = 0,
     pairs: int = 1,
 ) -> Generator[Step, None, Estimates]:
@@ -76,21 +76,20 @@ def estimates(
     seed : int
         Of the classes and the regressions.
     cancel : CancelToken
-    threads : int, optional
-        CPU threads, if fewer than torch's own setting.
+    crew : Crew, optional
+        Works out partitions and regressions.
     pair, pairs : int
         Of how many pairs this is which, counted from 0, for the steps.
     """
-    with limited_threads(threads):
-        plain, systems = average_map(
-            problem, basis, params.classes, params.partitions, seed, cancel, params.locality
-        )
+    plain, systems = average_map(
+        problem, basis, params.classes, params.partitions, seed, cancel, params.locality, crew
+    )
     yield Step(STAGES[0], pair + 1, pairs)
     regressed = None
     if params.regressions:
         regressed = torch.zeros_like(plain)
         total = pairs * params.regressions
-        members = regressions(problem, basis, params.regressions, seed, cancel, threads)
+        members = regressions(problem, basis, params.regressions, seed, cancel, crew)
         for index, image in enumerate(members, start=1):
             regressed += image / params.regressions
             yield Step(STAGES[1], pair * params.regressions + index, total)

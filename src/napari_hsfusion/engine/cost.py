@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,12 +10,14 @@ import torch
 
 from ..params import ArgsDiffParams
 from . import working_memory as memory
+from .denoise import patch_strips
 from .device import threads_for
 from .memory import PLAIN, Economy
 from .nets.build import spatial_work, spectral_work
 from .noise_prediction import SMALL_WORK
 from .regression import AT_ONCE, COSINES, MOST_PIXELS
 from .subspace import class_counts
+from .workers import workers
 from .working_memory import Sizes
 
 # Multiply-adds a second that the networks reach: measured, orders of magnitude.
@@ -62,7 +65,8 @@ def args_diff_cost(
     d = params.d or min(_TYPICAL, bands)
     params = replace(params, d=d)
     pixels = height * width
-    threads = 1 if device.type == "cuda" else torch.get_num_threads()
+    threads = workers(device)
+    cores = 1 if economy.alone else threads
     side = min(params.spatial_patch, height) * min(params.spatial_patch, width)
     step = 3 * params.spatial_batch * spatial_work(params, side)
     training = params.spatial_steps * step / (1 if step < SMALL_WORK else threads)
@@ -72,29 +76,37 @@ def args_diff_cost(
         training += params.spectral_steps * (step + _STEP_OVERHEAD * rate)
         passes = 3 if params.gradient == "network" else 1
         data = d * (4 * pixels * (h + msi) + 6 * bands * h * w)
-        sampling = params.T * (passes * forward + data)
+        sampling = params.T * (passes * forward + data) / threads
     else:
         data = d * pixels * (2 * h + d * 3 + 2 * msi)
-        closed = float(params.partitions * _SOLVE * data)
+        # parts that are worked out at the same time, on as many cores as there are of them
+        closed = _shared(params.partitions * _SOLVE * data, params.partitions, cores)
         if params.denoise:
             size = 9 * msi  # of a patch
-            closed += 2 * pixels / 9 * (200 * size**2 + 40 * size**3)
+            denoised = 2 * pixels / 9 * (200 * size**2 + 40 * size**3)
+            closed += _shared(denoised, patch_strips(height, width), cores)
         low = h * w  # pixels of the LR-HSI, which is what is fused in the trial one octave down
-        closed += params.regressions * (_regression(pixels, low) + _regression(low, low // 4))
+        both = _regression(pixels, low) + _regression(low, low // 4)
+        closed += _shared(params.regressions * both, params.regressions, cores)
         solves = params.partitions * params.iterations * (2 if params.weight is None else 1)
         learnt = 0.0 if params.weight == 0 else params.levels * (forward + solves * data)
         training = training if learnt else 0
-        sampling = closed + learnt
+        if device.type == "cpu":
+            threads = threads_for(d * pixels) or threads
+        sampling = closed + learnt / threads
     if not train:
         training = 0.0
-    if device.type == "cpu" and params.sampler == "proximal":
-        threads = threads_for(d * pixels) or threads
     return {
-        "seconds": training / rate + sampling / rate / threads,
+        "seconds": (training + sampling) / rate,
         "training_seconds": training / rate,
-        "sampling_seconds": sampling / rate / threads,
-        "bytes": args_diff_bytes(Sizes.of(x_shape, y_shape), params, train, economy),
+        "sampling_seconds": sampling / rate,
+        "bytes": args_diff_bytes(Sizes.of(x_shape, y_shape), params, train, economy, cores),
     }
+
+
+def _shared(work: float, tasks: int, cores: int) -> float:
+    """What of the work of so many equal tasks the busiest core has."""
+    return work / tasks * math.ceil(tasks / cores) if tasks else 0.0
 
 
 def _regression(pixels: int, samples: int) -> float:
@@ -102,7 +114,9 @@ def _regression(pixels: int, samples: int) -> float:
     return _COSINE * COSINES * pixels + _DECOMPOSED * min(COSINES, samples, MOST_PIXELS) ** 3
 
 
-def args_diff_bytes(sizes: Sizes, params: ArgsDiffParams, train: bool, economy: Economy) -> float:
+def args_diff_bytes(
+    sizes: Sizes, params: ArgsDiffParams, train: bool, economy: Economy, cores: int = 1
+) -> float:
     """Working memory of a run of ARGS-Diff whose dimensions are settled.
 
     Parameters
@@ -112,6 +126,8 @@ def args_diff_bytes(sizes: Sizes, params: ArgsDiffParams, train: bool, economy: 
     train : bool
         Whether the networks are trained, and not loaded.
     economy : Economy
+    cores : int
+        That work out partitions, regressions and strips at the same time.
     """
     d = params.dimensions
     published = params.sampler == "published"
@@ -124,11 +140,14 @@ def args_diff_bytes(sizes: Sizes, params: ArgsDiffParams, train: bool, economy: 
         solutions = memory.images(d * len(counts), sizes.pixels)
         solving = memory.solving(sizes, d)
         if params.denoise:
-            stages.append(memory.denoising(sizes))
-        stages.append(kept + solutions + max(solving, memory.classing(sizes, max(counts))))
+            strips = patch_strips(sizes.high[0], sizes.high[1])
+            stages.append(memory.denoising(sizes, min(cores, strips)))
+        each = max(solving, memory.classing(sizes, max(counts)))
+        stages.append(kept + solutions + memory.together(min(cores, len(counts)), each))
         kept += memory.images(2 * d, sizes.pixels)
         if params.regressions:
-            stages.append(kept + memory.regressing(sizes, COSINES, AT_ONCE, MOST_PIXELS))
+            one = memory.regressing(sizes, COSINES, AT_ONCE, MOST_PIXELS)
+            stages.append(kept + memory.together(min(cores, params.regressions), one))
     else:
         kept = 0.0
     if learnt:

@@ -8,13 +8,16 @@ of the first.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from .events import CancelToken
+from .workers import ALONE, Crew
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ def nonlocal_bayes(
     sigma: float,
     grouping: Grouping | None = None,
     cancel: CancelToken | None = None,
+    crew: Crew = ALONE,
 ) -> Tensor:
     """Estimate an image from itself plus white noise.
 
@@ -57,6 +61,8 @@ def nonlocal_bayes(
         Reduced where the image is small.
     cancel : CancelToken, optional
         Looked at between strips of the image.
+    crew : Crew, optional
+        Works out the strips.
 
     Returns
     -------
@@ -74,8 +80,8 @@ def nonlocal_bayes(
         return image.clone()
     cancel = cancel or CancelToken()
     space = _PatchSpace.of(image, sigma, how.patch)
-    first = _pass(image, image, space, sigma, how, cancel, noisy=True)
-    return _pass(image, first, space, sigma, how, cancel, noisy=False)
+    run = partial(_pass, image, space=space, sigma=sigma, how=how, cancel=cancel, crew=crew)
+    return run(guide=run(guide=image, noisy=True), noisy=False)
 
 
 def patch_noise(image: Tensor, patch: int = 3) -> float:
@@ -98,6 +104,15 @@ def patch_noise(image: Tensor, patch: int = 3) -> float:
         return float("inf")
     least = torch.linalg.eigvalsh(_moments(image, patch)[1])[0]
     return float(least.clamp(min=0).sqrt())
+
+
+def patch_strips(height: int, width: int) -> int:
+    """Strips in which an image of so many pixels is denoised."""
+    how = _fitting(Grouping(), height, width)
+    if how is None:
+        return 1
+    rows, columns = (len(_positions(n - how.patch + 1, how.step)) for n in (height, width))
+    return math.ceil(rows / _rows_at_once(rows, columns, how))
 
 
 def _fitting(grouping: Grouping, height: int, width: int) -> Grouping | None:
@@ -156,6 +171,7 @@ class _PatchSpace:
 
 _FAINT = 0.05  # signal, as a share of the noise's variance, that is not worth a direction
 _STRIP = 2**21  # distances held at a time
+_STRIPS, _FEWEST_ROWS = 4, 16  # of a small image: what strips share is worked out twice
 _CHUNK = 2**20  # values of grouped patches held at a time
 _HELD = 2**22  # values of patches, where only their moments are wanted
 
@@ -167,6 +183,7 @@ def _pass(
     sigma: float,
     how: Grouping,
     cancel: CancelToken,
+    crew: Crew,
     noisy: bool,
 ) -> Tensor:
     """One pass: groups of patches that are alike in `guide`, estimated in `image`."""
@@ -174,8 +191,8 @@ def _pass(
     total, weight = torch.zeros_like(image), torch.zeros_like(image[:1])
     rows = _positions(height - how.patch + 1, how.step)
     columns = _positions(width - how.patch + 1, how.step).to(image.device)
-    most = max(1, _STRIP // ((2 * how.window + 1) ** 2 * len(columns)))
-    for part in rows.split(most):
+
+    def estimated(part: Tensor) -> tuple[slice, Tensor, Tensor]:
         cancel.check()
         top = max(0, int(part[0]) - how.window)
         bottom = min(height, int(part[-1]) + how.window + how.patch)
@@ -185,10 +202,25 @@ def _pass(
             image[:, strip], guide[:, strip], groups, space, sigma, how.patch, noisy
         )
         size = (bottom - top, width)
-        total[:, strip] += functional.fold(sums.T[None].contiguous(), size, how.patch)[0]
         spread = counts.expand(-1, how.patch**2).T[None].contiguous()
-        weight[:, strip] += functional.fold(spread, size, how.patch)[0]
+        return (
+            strip,
+            functional.fold(sums.T[None].contiguous(), size, how.patch)[0],
+            functional.fold(spread, size, how.patch)[0],
+        )
+
+    parts = rows.split(_rows_at_once(len(rows), len(columns), how))
+    for strip, sums, counts in crew.in_order((partial(estimated, p) for p in parts), len(parts)):
+        total[:, strip] += sums
+        weight[:, strip] += counts
     return total / weight
+
+
+def _rows_at_once(rows: int, columns: int, how: Grouping) -> int:
+    """Rows of reference patches in a strip: strips of a size, several where it is worth it."""
+    most = max(1, _STRIP // ((2 * how.window + 1) ** 2 * columns))
+    strips = max(math.ceil(rows / most), min(_STRIPS, rows // _FEWEST_ROWS), 1)
+    return math.ceil(rows / strips)
 
 
 def _positions(count: int, step: int) -> Tensor:
@@ -203,22 +235,25 @@ def _alike(guide: Tensor, rows: Tensor, columns: Tensor, how: Grouping) -> Tenso
     """Indices (references, count) of the patches nearest to each reference patch."""
     _, height, width = guide.shape
     reach = range(-how.window, how.window + 1)
-    shifts = [(dy, dx) for dy in reach for dx in reach]
     border = (how.window,) * 4
     padded = functional.pad(guide[None], border)[0]
-    outside = functional.pad(torch.zeros_like(guide[:1]), border, value=float("inf"))
-    distances = guide.new_empty(len(shifts), len(rows), len(columns))
-    for k, (dy, dx) in enumerate(shifts):
-        y, x = how.window + dy, how.window + dx
-        apart = (guide - padded[:, y : y + height, x : x + width]).square().sum(0, keepdim=True)
-        apart += outside[:, y : y + height, x : x + width]
-        mean = functional.avg_pool2d(apart[None], how.patch, 1)[0, 0]
-        distances[k] = mean[rows[:, None], columns]
-    best = distances.flatten(1).T.topk(how.count, largest=False).indices
+    outside = functional.pad(torch.zeros_like(guide[0]), border, value=float("inf"))
+    distances = guide.new_empty(len(rows), len(columns), len(reach), len(reach))
+    for k in range(len(reach)):  # all shifts along a row at a time
+        strip = slice(k, k + height)
+        apart = outside[strip].unfold(1, width, 1).clone()
+        for own, other in zip(guide, padded[:, strip].unfold(2, width, 1), strict=True):
+            difference = own[:, None] - other
+            apart.addcmul_(difference, difference)
+        beside = sum(apart.index_select(0, rows + i) for i in range(how.patch))
+        whole = sum(beside.index_select(2, columns + i) for i in range(how.patch))
+        distances[:, :, k] = whole.transpose(1, 2)
+    best = distances.flatten(2).flatten(0, 1).topk(how.count, largest=False).indices
     across = width - how.patch + 1
-    away = torch.tensor([dy * across + dx for dy, dx in shifts], device=guide.device)
-    own = (rows[:, None] * across + columns).flatten()
-    return own[:, None] + away[best]
+    shifts = [dy * across + dx for dy in reach for dx in reach]
+    away = torch.tensor(shifts, device=guide.device)
+    origin = (rows[:, None] * across + columns).flatten()
+    return origin[:, None] + away[best]
 
 
 def _estimate(

@@ -31,11 +31,14 @@ class Economy:
         The backward pass of sampling works out again what the forward pass would have kept.
     tile : int or None
         Side of the tiles that a network is worked out in, where the parameters name none.
+    alone : bool
+        Parts that could be worked out at the same time follow each other.
     """
 
     parts: int = 1
     recompute: bool = False
     tile: int | None = None
+    alone: bool = False
 
     def record(self) -> dict[str, Any]:
         """What differs from a plain run, JSON-able."""
@@ -46,11 +49,15 @@ class Economy:
             found["recomputed"] = True
         if self.tile is not None:
             found["tile"] = self.tile
+        if self.alone:
+            found["alone"] = True
         return found
 
     def words(self) -> list[str]:
         """The same for people."""
         found = []
+        if self.alone:
+            found.append("partitions and regressions follow one another")
         if self.parts > 1:
             found.append(f"training batches go in {self.parts} parts")
         if self.recompute:

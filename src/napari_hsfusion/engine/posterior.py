@@ -12,8 +12,10 @@ only the second needs samples (Siden, Lindgren, Bolin and Villani, JCGS 27:898, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,7 +27,8 @@ from .events import CancelToken, Step
 from .observation import NormalEquations, Problem
 from .spread import STAGE, SubspaceDeviation
 from .subspace import System
-from .working_memory import DECOMPOSITIONS, LOADED, images
+from .workers import ALONE, Crew
+from .working_memory import DECOMPOSITIONS, LOADED, images, together
 
 _TOLERANCE = 1e-3  # of a sample's solve: far below what a few samples leave uncertain
 _ITERATIONS = 100
@@ -60,6 +63,7 @@ class Posterior:
         """Draw `samples` samples, a step each, the partitions taking turns."""
         like = self.mean
         threads = threads_for(like.numel())
+        crew = Crew.of(like.device, like.numel())
         count = len(self.systems)
         dimensions, *shape = like.shape
         total = like.new_zeros(dimensions, dimensions, *shape)
@@ -68,15 +72,21 @@ class Posterior:
         for k, system in enumerate(self.systems):
             cancel.check()
             with limited_threads(threads):
-                local = local_covariance(system.equations, weights)
+                local = local_covariance(system.equations, weights, crew)
                 total.add_(local, alpha=1.0 / count)
                 if count > 1:
                     own, _ = system.equations.solve(system.rhs, like, tolerance=_APART)
                     _add_outer(total, own - like, 1.0 / count)
-            for _ in range(k, samples, count):
+            own_samples = len(range(k, samples, count))
+            # the noise is drawn here, one sample after the other, whoever works them out
+            draws = (
+                partial(_varying_mean, system, local, system.equations.draw(generator))
+                for _ in range(own_samples)
+            )
+            for image in crew.in_order(draws, own_samples):
                 cancel.check()
                 with limited_threads(threads):
-                    _add_outer(total, _varying_mean(system, local, generator), 1.0 / samples)
+                    _add_outer(total, image, 1.0 / samples)
                 index += 1
                 yield Step(STAGE, index, samples)
             del local
@@ -88,10 +98,12 @@ class Posterior:
         )
 
 
-def _varying_mean(system: System, local: Tensor, generator: torch.Generator) -> Tensor:
-    """Mean of every pixel given all others of one sample, of which the expectation is zero."""
+def _varying_mean(system: System, local: Tensor, noise: Tensor) -> Tensor:
+    """Mean of every pixel given all others of one sample, of which the expectation is zero.
+
+    `noise` is what :meth:`~.observation.NormalEquations.draw` gives.
+    """
     equations = system.equations
-    noise = equations.draw(generator)
     sample, _ = equations.solve(
         noise, torch.zeros_like(noise), iterations=_ITERATIONS, tolerance=_TOLERANCE
     )
@@ -117,7 +129,7 @@ def pixel_weights(problem: Problem) -> Tensor:
     return torch.as_tensor(out).to(problem.x)
 
 
-def local_covariance(equations: NormalEquations, weights: Tensor) -> Tensor:
+def local_covariance(equations: NormalEquations, weights: Tensor, crew: Crew = ALONE) -> Tensor:
     """Covariance (d, d, H, W) of every pixel given all others.
 
     Parameters
@@ -125,6 +137,8 @@ def local_covariance(equations: NormalEquations, weights: Tensor) -> Tensor:
     equations : NormalEquations
     weights : Tensor, shape (H, W)
         Diagonal of the LR-HSI's term, :func:`pixel_weights`.
+    crew : Crew, optional
+        Inverts the pixels' matrices.
     """
     like = equations.precision
     mask = equations.problem.mask_y
@@ -142,10 +156,15 @@ def local_covariance(equations: NormalEquations, weights: Tensor) -> Tensor:
         out.split(_PIXELS, 2),
         strict=True,
     )
-    for weight, known, share, place in parts:
+
+    def invert(weight: Tensor, known: Tensor, share: Tensor, place: Tensor) -> None:
         matrix = torch.tensordot(share.T, precision, dims=1)
         matrix += weight[:, None, None] * gram_x + known[:, None, None] * gram_y
         place.copy_(torch.linalg.inv(matrix).permute(1, 2, 0))
+
+    count = math.ceil(weights.numel() / _PIXELS)
+    for _ in crew.in_order((partial(invert, *part) for part in parts), count):
+        pass
     return out.reshape(d, d, *weights.shape)
 
 
@@ -175,9 +194,9 @@ def outside_profile(problem: Problem, basis: Tensor) -> Tensor:
 
 
 def posterior_cost(
-    pixels: int, d: int, bands: int, rows: int, samples: int, partitions: int = 1
+    pixels: int, d: int, bands: int, rows: int, samples: int, partitions: int = 1, cores: int = 1
 ) -> dict[str, float]:
-    """Seconds and bytes that samples of a posterior take on a CPU core.
+    """Seconds and bytes that samples of a posterior take on a CPU.
 
     Parameters
     ----------
@@ -188,15 +207,21 @@ def posterior_cost(
     rows : int
         Of the LR-HSI.
     samples, partitions : int
+    cores : int
+        That draw samples at the same time.
     """
     solve = _SOLVES * d * pixels * (2 * rows + 3 * d) / _RATE
     local = d**3 * pixels / _INVERTING
     composing = d * d * bands * pixels / _RATE
     return {
-        "seconds": (samples + 2 * partitions) * solve + partitions * local + composing,
+        "seconds": (samples / cores + 2 * partitions) * solve
+        + partitions * local / cores
+        + composing,
         "bytes": LOADED
         + DECOMPOSITIONS
         + images(4 * d * d + 2 * bands + (8 + 2 * partitions) * d, pixels)
+        + together(cores, images(11 * d, pixels))
+        - images(11 * d, pixels)
         + 3 * 8.0 * d * d * min(pixels, _PIXELS),
     }
 

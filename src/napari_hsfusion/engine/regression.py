@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from .device import limited_threads
 from .events import CancelToken
 from .observation import Problem
 from .subspace import places, whiten
+from .workers import ALONE, Crew
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def regressions(
     members: int,
     seed: int,
     cancel: CancelToken | None = None,
-    threads: int | None = None,
+    crew: Crew = ALONE,
 ) -> Iterator[Tensor]:
     """Regressions with the first `members` kernels, one after the other.
 
@@ -91,8 +92,8 @@ def regressions(
     seed : int
         Of the cosines.
     cancel : CancelToken, optional
-    threads : int, optional
-        CPU threads, if fewer than torch's own setting.
+    crew : Crew, optional
+        Works out the regressions.
 
     Yields
     ------
@@ -102,12 +103,15 @@ def regressions(
     """
     low = torch.tensordot(basis, problem.x, dims=1)
     seen = _usable(problem)
-    for index, kernel in enumerate(KERNELS[:members]):
+
+    def regressed(index: int) -> Tensor:
         if cancel is not None:
             cancel.check()
-        with limited_threads(threads):
-            image = regress(problem, low, kernel, np.random.default_rng([seed, index]), seen)
-        yield image
+        rng = np.random.default_rng([seed, index])
+        return regress(problem, low, KERNELS[index], rng, seen)
+
+    members = min(members, len(KERNELS))
+    yield from crew.in_order((partial(regressed, index) for index in range(members)), members)
 
 
 def regress(

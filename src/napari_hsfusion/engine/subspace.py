@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from torch import Tensor
 from ..errors import ParameterError
 from .events import CancelToken
 from .observation import NormalEquations, Problem
+from .workers import ALONE, Crew
 
 
 def resolve_dimensions(problem: Problem, d: int | None, auto: int = 10) -> int:
@@ -271,11 +273,14 @@ def average_map(
     seed: int,
     cancel: CancelToken | None = None,
     locality: float = 0.0,
+    crew: Crew = ALONE,
 ) -> tuple[Tensor, list[System]]:
     """Mean of the estimates under several partitions into classes.
 
     One partition draws borders that the scene does not have; the mean over
     partitions of different fineness does not depend on any of them.
+
+    The partitions are worked out by `crew`.
 
     Returns
     -------
@@ -283,15 +288,17 @@ def average_map(
     systems : list of System
         One a partition.
     """
-    solutions, systems = [], []
-    for count in class_counts(classes, partitions):
+
+    def solved(count: int) -> tuple[Tensor, System]:
         if cancel is not None:
             cancel.check()
         prior = choose_prior(problem, basis, count, seed, locality)
         solution, system, _ = solve_map(problem, basis, prior, tolerance=_TOLERANCE)
-        solutions.append(solution)
-        systems.append(system)
-    return torch.stack(solutions).mean(0), systems
+        return solution, system
+
+    counts = class_counts(classes, partitions)
+    both = list(crew.in_order((partial(solved, count) for count in counts), len(counts)))
+    return torch.stack([solution for solution, _ in both]).mean(0), [system for _, system in both]
 
 
 _TOLERANCE = 1e-4  # of each of the solutions that are averaged

@@ -38,6 +38,7 @@ from ..selflearning import networks_cached, obtain_networks
 from ..spread import drained, spread_of_runs
 from ..subspace import System, resolve_dimensions, signal_dimensions, spectral_basis
 from ..validation import WEIGHTS, choose_weight, half_scale
+from ..workers import Crew, workers
 from .base import Context, Method, Outcome, Shape
 
 
@@ -117,7 +118,9 @@ def _proximal(
     train = train and not networks_cached(problem, params, **_order(params, context, False))
     yield Started("args-diff", stages, _cost(problem, params, context, train))
     basis = spectral_basis(problem, params.dimensions)
-    threads = threads_for(params.dimensions * problem.y[0].numel())
+    values = params.dimensions * problem.y[0].numel()
+    threads = threads_for(values)
+    crew = Crew.of(context.device, values, context.economy.alone)
     record: dict[str, Any] = {
         "dimensions": params.dimensions,
         "prior_weight": 0.0,
@@ -127,7 +130,7 @@ def _proximal(
     given, told = problem, params.noise_y is not None
     if params.denoise:
         with limited_threads(threads):
-            problem, taken = clean_pair(problem, basis, context.cancel, told)
+            problem, taken = clean_pair(problem, basis, context.cancel, told, crew)
         record |= {name: level * problem.scale for name, level in taken.items()}
         trial = None if trial is None else half_scale(problem)
         yield Step("denoise", 1, 1)
@@ -137,7 +140,7 @@ def _proximal(
         params=params,
         seed=context.seed,
         cancel=context.cancel,
-        threads=threads,
+        crew=crew,
         pairs=pairs,
     )
     found = yield from both(problem)
@@ -151,7 +154,7 @@ def _proximal(
 
     def closed(pair: Problem) -> tuple[Tensor, list[System]]:
         if params.denoise:
-            pair, _ = clean_pair(pair, basis, context.cancel, told)
+            pair, _ = clean_pair(pair, basis, context.cancel, told, crew)
         made = drained(both(pair))
         return made.mean(share), made.systems
 
@@ -235,13 +238,17 @@ def _networks(
 
 
 def _economies(params: ArgsDiffParams) -> Sequence[Economy]:
-    """Training batches in parts; then also less kept for the way back through the network."""
+    """Parts of stages one by one, training batches in parts, less kept for the way back."""
     published = params.sampler == "published"
-    if not published and params.weight == 0:
-        return (PLAIN,)
     parts = [2**k for k in range(params.spatial_batch.bit_length())]
-    back = (False, True) if published and params.gradient == "network" else (False,)
-    return [Economy(count, again) for again in back for count in parts]
+    if published:
+        back = (False, True) if params.gradient == "network" else (False,)
+        return [Economy(count, again) for again in back for count in parts]
+    several = torch.get_num_threads() > 1
+    rungs = [PLAIN, Economy(alone=True)] if several else [PLAIN]
+    if params.weight != 0:
+        rungs += [Economy(count, alone=several) for count in parts[1:]]
+    return rungs
 
 
 def _sampling_cost(
@@ -253,7 +260,8 @@ def _sampling_cost(
         return {"seconds": samples * cost["sampling_seconds"], "bytes": cost["bytes"] + cubes}
     d = params.d or min(_MOST, x_shape[0])
     pixels = y_shape[1] * y_shape[2]
-    return posterior_cost(pixels, d, x_shape[0], x_shape[1], samples, params.partitions)
+    cores = workers(device)
+    return posterior_cost(pixels, d, x_shape[0], x_shape[1], samples, params.partitions, cores)
 
 
 _FEWEST, _MOST = 8, 16  # dimensions that are chosen by themselves

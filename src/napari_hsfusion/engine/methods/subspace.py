@@ -20,6 +20,7 @@ from ..observation import Problem
 from ..posterior import Posterior, posterior_cost
 from ..subspace import System, choose_prior, resolve_dimensions, solve_map, spectral_basis
 from ..working_memory import Sizes
+from ..workers import workers
 from .base import Context, Method, Outcome, Shape
 
 
@@ -74,7 +75,8 @@ def _sampling(
     x_shape: Shape, y_shape: Shape, params: SubspaceParams, device: torch.device, samples: int
 ) -> dict[str, float]:
     d = params.d or min(10, x_shape[0])
-    return posterior_cost(y_shape[1] * y_shape[2], d, x_shape[0], x_shape[1], samples)
+    pixels = y_shape[1] * y_shape[2]
+    return posterior_cost(pixels, d, x_shape[0], x_shape[1], samples, cores=workers(device))
 
 
 METHOD = Method(
