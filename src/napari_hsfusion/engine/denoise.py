@@ -239,15 +239,16 @@ def _alike(guide: Tensor, rows: Tensor, columns: Tensor, how: Grouping) -> Tenso
     padded = functional.pad(guide[None], border)[0]
     outside = functional.pad(torch.zeros_like(guide[0]), border, value=float("inf"))
     distances = guide.new_empty(len(rows), len(columns), len(reach), len(reach))
+    taps = range(how.patch)
     for k in range(len(reach)):  # all shifts along a row at a time
         strip = slice(k, k + height)
         apart = outside[strip].unfold(1, width, 1).clone()
         for own, other in zip(guide, padded[:, strip].unfold(2, width, 1), strict=True):
             difference = own[:, None] - other
             apart.addcmul_(difference, difference)
-        beside = sum(apart.index_select(0, rows + i) for i in range(how.patch))
-        whole = sum(beside.index_select(2, columns + i) for i in range(how.patch))
-        distances[:, :, k] = whole.transpose(1, 2)
+        for dim, places in ((0, rows), (2, columns)):  # summed over the patch
+            apart = torch.stack([apart.index_select(dim, places + i) for i in taps]).sum(0)
+        distances[:, :, k] = apart.transpose(1, 2)
     best = distances.flatten(2).flatten(0, 1).topk(how.count, largest=False).indices
     across = width - how.patch + 1
     shifts = [dy * across + dx for dy in reach for dx in reach]
