@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..params import ArgsDiffParams
+from .device import limited_threads
 from .events import CancelToken, Step
 from .observation import Problem
 from .regression import blend_share, regressions
@@ -33,7 +34,8 @@ class Estimates:
     systems : list of System
         Whose solutions it is the mean of.
     regressed : Tensor, shape (d, H, W), or None
-        None where no regression was asked for.
+        The most likely coefficients where the regression is the prior's mean, under the class
+        covariances of the first system. None where no regression was asked for.
     """
 
     plain: Tensor
@@ -93,7 +95,17 @@ def estimates(
         for index, image in enumerate(members, start=1):
             regressed += image / params.regressions
             yield Step(STAGES[1], pair * params.regressions + index, total)
+        with limited_threads(crew.threads):
+            regressed = systems[0].about(regressed)
     return Estimates(plain, systems, regressed)
+
+
+def blind_share(problem: Problem) -> float:
+    """Share of the regression where nothing is known of its errors: the more, the more pixels."""
+    return 0.5 * min(1.0, len(problem.pixels()[0]) / _ENOUGH)
+
+
+_ENOUGH = 64  # LR pixels, from which on a regression is worth as much as the closed form
 
 
 def share_of_regression(problem: Problem, trial: Problem, below: Estimates, basis: Tensor) -> float:

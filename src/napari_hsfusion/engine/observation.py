@@ -134,7 +134,12 @@ class Observation:
         )
 
 
-NOISE_FLOOR = 5e-4  # of the image's rms: exact data would make the systems singular
+NOISE_FLOOR = 2e-3
+"""Noise, of the image's rms, that is reckoned with at least (54 dB).
+
+Exact data make the systems nearly singular: conjugate gradients take thousands of iterations,
+and what the subspace leaves out counts for more than so little noise.
+"""
 
 
 def valid_pixels(

@@ -186,6 +186,21 @@ class SpatialDegradation:
                 out |= (reach_y @ weight @ reach_x.T) > 0.5
         return out
 
+    def covered(
+        self, known: npt.NDArray[np.bool_], share: float = 0.9
+    ) -> npt.NDArray[np.bool_]:
+        """Low-resolution pixels (h, w) of whose weight a share is on known pixels (H, W).
+
+        Weights count by their size, whatever their sign.
+        """
+        unknown = (~known).astype(np.float64)
+        lost, whole = np.zeros(self.shape_lr), np.zeros(self.shape_lr)
+        for rows, columns in self.terms:
+            down, across = np.abs(rows.matrix), np.abs(columns.matrix)
+            lost += down @ unknown @ across.T
+            whole += np.outer(down.sum(1), across.sum(1))
+        return np.asarray(lost <= (1.0 - share) * whole + _FAINT)
+
     def weights(self, row: int, column: int) -> npt.NDArray[np.float64]:
         """Weights (H, W) of the high-resolution pixels in one low-resolution pixel."""
         out = np.zeros(self.shape_hr)

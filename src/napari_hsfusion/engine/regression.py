@@ -98,8 +98,7 @@ def regressions(
     Yields
     ------
     Tensor, shape (d, H, W)
-        Seen through H it is the LR-HSI, but for what the upsampling of small
-        differences cannot mend.
+        What the HR-MSI says of the coefficients: neither image is met exactly.
     """
     low = torch.tensordot(basis, problem.x, dims=1)
     seen = _usable(problem)
@@ -147,8 +146,7 @@ def regress(
     for part in images.parts():
         out += torch.tensordot(weights[:, start : start + len(part)], part, dims=1)
         start += len(part)
-    rest = (low - problem.spatial.forward(out)) * torch.as_tensor(seen).to(low)
-    return out + problem.spatial.upsample(rest)
+    return out
 
 
 def ridge(design: Tensor, target: Tensor) -> Tensor:
@@ -240,13 +238,13 @@ class _Images:
 
 
 def _usable(problem: Problem) -> npt.NDArray[np.bool_]:
-    """Valid LR pixels that see valid HR pixels alone; the valid ones if there are none."""
+    """Valid LR pixels that see hardly any but valid HR pixels; the valid ones if there are none."""
     valid = np.ones(problem.x.shape[-2:], dtype=bool)
     if problem.mask_x is not None:
         valid = problem.mask_x.cpu().numpy() > 0
     if problem.mask_y is None:
         return valid
-    both = valid & ~problem.spatial.footprint(problem.mask_y.cpu().numpy() == 0)
+    both = valid & problem.spatial.covered(problem.mask_y.cpu().numpy() > 0)
     return both if both.any() else valid
 
 

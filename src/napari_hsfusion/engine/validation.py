@@ -49,9 +49,9 @@ def half_scale(problem: Problem) -> Problem | None:
         if problem.mask_x is not None:
             usable &= problem.mask_x.cpu().numpy() > 0
         if problem.mask_y is not None:
-            usable &= ~problem.spatial.footprint(problem.mask_y.cpu().numpy() == 0)
+            usable &= problem.spatial.covered(problem.mask_y.cpu().numpy() > 0)
         fine_valid = usable[:h, :w]
-        coarse_valid = ~down.footprint(~fine_valid)
+        coarse_valid = down.covered(fine_valid)
         if not coarse_valid.any():
             return None
         mask_y = torch.as_tensor(fine_valid).to(fine)

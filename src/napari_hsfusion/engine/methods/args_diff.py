@@ -21,7 +21,7 @@ from ...params import ARGS_DIFF_PRESETS, ArgsDiffParams
 from ..calibration import CalibratedSampling
 from ..checkpoint import has_networks
 from ..cleaning import clean_pair, with_noise
-from ..closed_form import estimate_stages, estimates, share_of_regression
+from ..closed_form import blind_share, estimate_stages, estimates, share_of_regression
 from ..cost import args_diff_cost
 from ..device import limited_threads, threads_for
 from ..diffusion.proximal import BandView, Denoiser, proximal_steps
@@ -144,7 +144,7 @@ def _proximal(
         pairs=pairs,
     )
     found = yield from both(problem)
-    share = 0.5 if params.regressions else 0.0
+    share = blind_share(problem) if params.regressions else 0.0
     if trial is not None:
         below = yield from both(trial, pair=1)
         share = share_of_regression(problem, trial, below, basis)
