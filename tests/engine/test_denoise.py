@@ -7,14 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from small_pairs import CPU, observation, problem, response
+from small_pairs import CPU, observation, problem, response, scene
 
 from napari_hsfusion.engine import denoise
-from napari_hsfusion.engine.cleaning import clean_pair, msi_noise, with_noise
+from napari_hsfusion.engine.cleaning import clean_pair, mismatch, msi_noise, with_noise
 from napari_hsfusion.engine.denoise import Grouping, nonlocal_bayes, patch_noise
 from napari_hsfusion.engine.events import CancelToken
 from napari_hsfusion.engine.methods import get_method
-from napari_hsfusion.engine.observation import Observation, Problem
+from napari_hsfusion.engine.observation import NOISE_FLOOR, Observation, Problem
 from napari_hsfusion.engine.operators import SpatialDegradation, SpectralResponse
 from napari_hsfusion.engine.subspace import spectral_basis
 from napari_hsfusion.errors import Cancelled
@@ -164,9 +164,9 @@ def test_a_pair_is_changed_in_its_subspace_alone() -> None:
 
 
 def test_a_pair_without_noise_is_left_alone() -> None:
-    p = dataclasses.replace(problem(), sigma_x=1e-6, sigma_y=1e-6)
+    p = dataclasses.replace(problem(noise=0.0), sigma_x=1e-6, sigma_y=1e-6)
     cleaned, record = clean_pair(p, spectral_basis(p, 3))
-    assert record == {"denoised_x": 0.0, "denoised_y": 0.0}
+    assert record == {"denoised_x": 0.0, "denoised_y": 0.0, "mismatch": 0.0}
     assert cleaned.x is p.x
     assert cleaned.y is p.y
 
@@ -177,6 +177,61 @@ def test_responses_that_are_off_do_not_blur_the_image() -> None:
     wrong = dataclasses.replace(p, sigma_y=10 * p.sigma_y)
     assert msi_noise(wrong) == pytest.approx(patch_noise(p.y))
     assert msi_noise(wrong) * p.scale == pytest.approx(0.03, rel=0.15)
+
+
+def _seen(z: np.ndarray, other: np.ndarray, sigma: float = 1.7, noise: float = 0.004) -> Problem:
+    """One scene seen by the LR-HSI and another by the HR-MSI, with a blur of 1.7 told."""
+    told = SpatialDegradation.gaussian(z.shape[1:], 4, 1.7)
+    real = SpatialDegradation.gaussian(z.shape[1:], 4, sigma)
+    spectral = SpectralResponse(response(len(z), 3))
+    x = real.forward(torch.as_tensor(z)).numpy()
+    y = spectral.forward(torch.as_tensor(other)).numpy()
+    rng = np.random.default_rng(4)
+    x, y = (image + noise * rng.standard_normal(image.shape) for image in (x, y))
+    return Observation(x, y, told, spectral).prepare(CPU, torch.float64)
+
+
+def test_what_the_images_contradict_each_other_by() -> None:
+    """Nothing but noise: none; a wrong blur: little of it; another scene: most of it."""
+    z = scene(9, 96, 96)
+    known = 0.004
+    right = _seen(z, z)
+    assert mismatch(right, known / right.scale) == 0.0
+    blurred = _seen(z, z, 2.4)
+    changed = z.copy()
+    changed[:, 30:60, 40:80] = z[:, 30:60, 40:80].mean((1, 2), keepdims=True)
+    other = _seen(z, changed)
+
+    def apart(p: Problem) -> float:
+        seen = torch.tensordot(p.response, p.x, dims=1) - p.spatial.forward(p.y)
+        return float(seen.square().mean().sqrt())
+
+    assert mismatch(blurred, known / blurred.scale) < 0.5 * apart(blurred)
+    assert mismatch(other, known / other.scale) > 0.7 * apart(other)
+    # pixels of no value have no say
+    hole = np.ones((96, 96), dtype=bool)
+    hole[24:66, 34:86] = False
+    masked = dataclasses.replace(other, mask_y=torch.as_tensor(hole).double())
+    assert mismatch(masked, known / other.scale) < 0.1 * mismatch(other, known / other.scale)
+    few = dataclasses.replace(other, mask_x=torch.eye(24, dtype=torch.float64)[:, :24] * 0)
+    assert mismatch(few, 0.0) == 0.0
+
+
+def test_a_contradiction_is_noise_of_the_hr_msi() -> None:
+    """Of its data term alone: the image itself is denoised by what its patches have."""
+    z = scene(9, 96, 96)
+    changed = z.copy()
+    changed[:, 30:60, 40:80] = z[:, 30:60, 40:80].mean((1, 2), keepdims=True)
+    p = _seen(z, changed)
+    cleaned, record = clean_pair(p, spectral_basis(p, 3))
+    wrong = mismatch(p, msi_noise(p))
+    assert record["mismatch"] == pytest.approx(wrong)
+    assert wrong > 3 * msi_noise(p)
+    assert record["denoised_y"] == pytest.approx(msi_noise(p))
+    assert wrong < cleaned.sigma_y <= p.sigma_y
+    told, record = clean_pair(p, spectral_basis(p, 3), told=True)
+    assert "mismatch" not in record
+    assert told.sigma_y < p.sigma_y
 
 
 def test_noise_that_is_told_is_believed() -> None:
@@ -190,7 +245,7 @@ def test_noise_that_is_told_is_believed() -> None:
     assert clean_pair(told, basis)[1]["denoised_y"] < 0.5 * told.sigma_y
     assert with_noise(p, None, None) == p
     floor = with_noise(p, 0.0, None)
-    assert floor.sigma_x == pytest.approx(5e-4 * float(p.x.square().mean().sqrt()))
+    assert floor.sigma_x == pytest.approx(NOISE_FLOOR * float(p.x.square().mean().sqrt()))
     assert floor.sigma_y == p.sigma_y
 
 

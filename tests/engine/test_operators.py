@@ -229,6 +229,23 @@ def test_footprint_is_the_support(rng: np.random.Generator) -> None:
         assert not spatial.footprint(np.zeros(SHAPE, dtype=bool)).any()
 
 
+def test_covered_is_the_share_of_the_weights(rng: np.random.Generator) -> None:
+    """Against the dense rows, whose sizes count."""
+    known = rng.random(SHAPE) > 0.1
+    for make in MAKERS.values():
+        spatial = make(SHAPE)
+        assert spatial.covered(np.ones(SHAPE, dtype=bool)).all()
+        assert not spatial.covered(np.zeros(SHAPE, dtype=bool)).any()
+        if len(spatial.terms) > 1:  # sizes of the terms, not of their sum
+            continue
+        units = torch.eye(SHAPE[0] * SHAPE[1], dtype=torch.float64).reshape(-1, *SHAPE)
+        weights = np.abs(spatial.forward(units).flatten(1).numpy().T)
+        share = weights[:, known.ravel()].sum(1) / weights.sum(1)
+        for wanted in (0.7, 0.9, 0.95):
+            got = spatial.covered(known, wanted).ravel()
+            np.testing.assert_array_equal(got, share >= wanted)
+
+
 def test_degradation_commutes_with_the_basis(rng: np.random.Generator) -> None:
     """H(A x3 E) = H(A) x3 E."""
     a = torch.as_tensor(rng.random((3, *SHAPE)))

@@ -11,7 +11,7 @@ from small_pairs import CPU, drain, observation, problem, response, scene
 from torch import Tensor
 
 from napari_hsfusion.engine import subspace, validation
-from napari_hsfusion.engine.closed_form import estimates, share_of_regression
+from napari_hsfusion.engine.closed_form import blind_share, estimates, share_of_regression
 from napari_hsfusion.engine.diffusion.proximal import BandView, Denoiser, proximal_steps
 from napari_hsfusion.engine.diffusion.schedules import exponential_schedule, time_of_noise
 from napari_hsfusion.engine.events import CancelToken, Started
@@ -147,7 +147,7 @@ def test_weight_is_chosen_by_what_it_gains(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_half_scale_masks_what_invalid_pixels_touch() -> None:
-    """An invalid pixel of either image is masked in the trial wherever it has a weight."""
+    """Invalid pixels of either image are masked in the trial wherever they weigh."""
     z = scene(9, 72, 80)
     spatial = SpatialDegradation.box(z.shape[1:], 4)
     spectral = SpectralResponse(response())
@@ -158,7 +158,8 @@ def test_half_scale_masks_what_invalid_pixels_touch() -> None:
     assert whole.mask_x is None
     assert whole.mask_y is None
     valid_x[12, 3] = False
-    valid_y[1, 2] = False
+    valid_y[1, 2:4] = False  # an eighth of what LR pixel (0, 0) sees
+    valid_y[30, 50] = False  # too little to matter
     holed = Observation(x, y, spatial, spectral, valid_x, valid_y).prepare(CPU, torch.float64)
     trial = validation.half_scale(holed)
     assert trial is not None
@@ -183,14 +184,15 @@ def test_small_pairs_are_not_tried() -> None:
     assert isinstance(started, Started)
     assert dict(started.stages) == {"denoise": 1, "closed form": 1, "regression": 8}
     assert events[-1].record["prior_weight"] == 0.0
-    assert events[-1].record["regression_share"] == 0.5
+    # 24 LR pixels
+    assert events[-1].record["regression_share"] == 0.5 * 24 / 64
 
 
 @pytest.mark.parametrize("least", [2, 100])
 def test_without_a_network_a_run_is_the_mean_of_both_estimates(
     monkeypatch: pytest.MonkeyPatch, least: int
 ) -> None:
-    """With the share that is recorded: one half, or what the trial one octave down says."""
+    """With the share that is recorded: by the pixels, or what the trial one octave down says."""
     monkeypatch.setattr(validation, "_LEAST", least)
     _, pair = observation()
     method = get_method("args-diff")
@@ -201,7 +203,7 @@ def test_without_a_network_a_run_is_the_mean_of_both_estimates(
     p = pair.prepare(CPU, torch.float64)
     basis = subspace.spectral_basis(p, 3)
     _, found = drain(estimates(p, basis, params, 0, CancelToken()))
-    share = 0.5
+    share = blind_share(p)
     trial = validation.half_scale(p)
     if trial is not None:
         _, below = drain(estimates(trial, basis, params, 0, CancelToken()))

@@ -10,7 +10,12 @@ import torch
 from small_pairs import CPU, dense, drain, observation, problem, response
 
 from napari_hsfusion.engine import regression, subspace
-from napari_hsfusion.engine.closed_form import estimate_stages, estimates, share_of_regression
+from napari_hsfusion.engine.closed_form import (
+    blind_share,
+    estimate_stages,
+    estimates,
+    share_of_regression,
+)
 from napari_hsfusion.engine.events import CancelToken
 from napari_hsfusion.engine.observation import Observation, Problem
 from napari_hsfusion.engine.operators import SpatialDegradation, SpectralResponse
@@ -83,9 +88,7 @@ def _dense_regression(p: Problem, low: torch.Tensor, kernel: Kernel) -> np.ndarr
             errors.append(((inverse @ row / np.diag(inverse)) ** 2).mean())
         level = RIDGES[int(np.argmin(errors))]
         out.append(phi.T @ (seen @ np.linalg.solve(gram + level * np.eye(len(gram)), row)))
-    fitted = np.stack(out)
-    rest = torch.as_tensor(target - fitted @ h.T).reshape(low.shape)
-    return fitted.reshape(len(low), *p.y.shape[1:]) + p.spatial.upsample(rest).numpy()
+    return np.stack(out).reshape(len(low), *p.y.shape[1:])
 
 
 @pytest.mark.parametrize("kernel", [Kernel(2.0, 3.0), Kernel(3.0, 1.0, (0.5, 1.0), 0.4)])
@@ -132,9 +135,6 @@ def test_hidden_bands_follow_what_is_seen() -> None:
     plain, _ = subspace.average_map(p, basis, 4, 2, 0)
     regressed = torch.stack(list(regression.regressions(p, basis, 3, 0))).mean(0)
     assert (regressed - truth).square().mean() < 0.2 * (plain - truth).square().mean()
-    torch.testing.assert_close(
-        p.spatial.forward(regressed), torch.tensordot(basis, p.x, dims=1), rtol=0, atol=2e-3
-    )
 
 
 def test_seed_and_cancel() -> None:
@@ -162,7 +162,8 @@ def test_invalid_pixels_are_not_fitted() -> None:
     y = spectral.forward(torch.as_tensor(z)).numpy()
     valid_x, valid_y = np.ones((4, 6), dtype=bool), np.ones((16, 24), dtype=bool)
     valid_x[1, 4] = False
-    valid_y[14, 2] = False
+    valid_y[14, 1:3] = False  # an eighth of what LR pixel (3, 0) sees
+    valid_y[6, 9] = False  # too little to matter
     made = Observation(x, y, spatial, spectral, valid_x, valid_y).prepare(CPU, torch.float64)
     basis = subspace.spectral_basis(made, 3)
     seen = regression._usable(made)
@@ -184,7 +185,7 @@ def test_invalid_pixels_are_not_fitted() -> None:
 
 
 def test_very_many_pixels_are_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Above a number of pixels a part of them is fitted, and the rest still reproduced."""
+    """Above a number of pixels a part of them is fitted, and the rest still foretold."""
     _, p = _bent()
     basis = subspace.spectral_basis(p, 3)
     low = torch.tensordot(basis, p.x, dims=1)
@@ -194,7 +195,8 @@ def test_very_many_pixels_are_drawn_from(monkeypatch: pytest.MonkeyPatch) -> Non
     part = regress(p, low, KERNELS[0], np.random.default_rng(0), seen)
     assert not torch.equal(part, whole)
     assert (part - whole).square().mean() < 0.01 * whole.square().mean()
-    assert (p.spatial.forward(part) - low).square().mean() < 1e-4 * low.square().mean()
+    missed = (p.spatial.forward(part) - low).square().mean()
+    assert missed < 0.01 * low.square().mean()
 
 
 def test_share_is_between_half_and_what_fits_best() -> None:
@@ -213,6 +215,40 @@ def test_share_is_between_half_and_what_fits_best() -> None:
     assert blend_share(plain, other, mixed, mask) == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize("told", [1.3, 2.3])
+def test_a_blur_that_is_told_wrongly_does_not_spoil_it(told: float) -> None:
+    """The regression bends to both images; forced into the LR-HSI it would be far off."""
+    z, _ = _bent()
+    real = SpatialDegradation.gaussian(z.shape[1:], 4, 1.7)
+    wrong = SpatialDegradation.gaussian(z.shape[1:], 4, told)
+    matrix = np.zeros((2, 8))
+    matrix[0, :3], matrix[1, 3:6] = 1 / 3, 1 / 3
+    spectral = SpectralResponse(matrix)
+    x, y = (op.forward(torch.as_tensor(z)).numpy() for op in (real, spectral))
+    p = Observation(x, y, wrong, spectral).prepare(CPU, torch.float64)
+    p = dataclasses.replace(p, sigma_y=0.002)
+    basis = subspace.spectral_basis(p, 3)
+    params = dataclasses.replace(ARGS_DIFF_PRESETS["fast"], classes=4, partitions=2, regressions=2)
+    _, found = drain(estimates(p, basis, params, 0, CancelToken()))
+    truth = torch.tensordot(basis, torch.as_tensor(z) / p.scale, dims=1)
+    raw = torch.stack(list(regression.regressions(p, basis, 2, 0))).mean(0)
+    low = torch.tensordot(basis, p.x, dims=1)
+    forced = raw + p.spatial.upsample(low - p.spatial.forward(raw))
+    assert found.regressed is not None
+    errors = [float((a - truth).square().mean()) for a in (found.regressed, forced)]
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_few_pixels_say_little() -> None:
+    """Without a trial the share of the regression grows with the pixels, up to one half."""
+    p = problem()  # 4 x 6 LR pixels
+    assert blind_share(p) == 0.5 * 24 / 64
+    assert blind_share(_bent()[1]) == 0.5
+    some = torch.zeros(4, 6, dtype=torch.float64)
+    some[0, :4] = 1
+    assert blind_share(dataclasses.replace(p, mask_x=some)) == 0.5 * 4 / 64
+
+
 def test_estimates_are_announced_and_blended() -> None:
     """A step a kernel, in the counts that were announced; the mean is of both."""
     _, p = _bent(0.002)
@@ -226,8 +262,9 @@ def test_estimates_are_announced_and_blended() -> None:
         *(("regression", k, 6) for k in (4, 5, 6)),
     ]
     members = torch.stack(list(regression.regressions(p, basis, 3, 0)))
-    torch.testing.assert_close(found.regressed, members.mean(0))
-    torch.testing.assert_close(found.mean(0.25), 0.75 * found.plain + 0.25 * members.mean(0))
+    about = found.systems[0].about(members.mean(0))
+    torch.testing.assert_close(found.regressed, about)
+    torch.testing.assert_close(found.mean(0.25), 0.75 * found.plain + 0.25 * about)
     alone = dataclasses.replace(found, regressed=None)
     assert torch.equal(alone.mean(0.6), found.plain)
     assert share_of_regression(p, p, alone, basis) == 0.0

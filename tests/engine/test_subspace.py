@@ -120,6 +120,22 @@ def test_estimate_against_one_dense_system() -> None:
     assert taken < 2000
 
 
+def test_a_prior_of_another_mean() -> None:
+    """Solves the same system for that mean; its own mean gives the same estimate again."""
+    p = problem()
+    basis = subspace.spectral_basis(p, 3)
+    prior = subspace.choose_prior(p, basis, 3, 0)
+    own, system, _ = subspace.solve_map(p, basis, prior)
+    torch.testing.assert_close(system.about(prior.mean), own, rtol=0, atol=3e-3)
+    moved = prior.mean + 0.1 * torch.randn(prior.mean.shape, dtype=torch.float64)
+    found = system.about(moved)
+    known = system.equations
+    left = known.data() + known.prior(moved) - known.apply(found)
+    assert left.norm() < 1e-2 * (known.data() + known.prior(moved)).norm()
+    # far from the prior's mean there is nothing but the prior
+    assert (found - own).square().mean() < 0.1**2
+
+
 def test_odd_sizes_have_detail() -> None:
     """The octave's detail of an odd image is finite, and zero for a constant one."""
     image = torch.rand((2, 5, 7), generator=torch.Generator().manual_seed(0))

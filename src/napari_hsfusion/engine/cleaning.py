@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .denoise import Grouping, nonlocal_bayes, patch_noise
 from .events import CancelToken
@@ -71,8 +73,8 @@ def clean_pair(
         With the noise levels that are left; an image whose noise is not worth it is
         left as it is.
     record : dict
-        ``denoised_x`` and ``denoised_y``: standard deviations of the noise that was taken
-        out, in normalised units; 0 for none.
+        In normalised units. ``denoised_x`` and ``denoised_y``: standard deviations of the
+        noise that was taken out, 0 for none; ``mismatch``, where the noise was not told.
 
     Raises
     ------
@@ -81,12 +83,18 @@ def clean_pair(
     record = {"denoised_x": 0.0, "denoised_y": 0.0}
     changes: dict[str, Tensor | float] = {}
     level = problem.sigma_y if told else msi_noise(problem)
+    wrong = 0.0 if told else mismatch(problem, level)
+    left = level
     if level > WORTH * _rms(problem.y):
-        changes |= {
-            "y": nonlocal_bayes(problem.y, level, cancel=cancel, crew=crew),
-            "sigma_y": _LEFT_Y * level,
-        }
+        changes["y"] = nonlocal_bayes(problem.y, level, cancel=cancel, crew=crew)
+        left = _LEFT_Y * level
         record["denoised_y"] = level
+    if not told:
+        floor = NOISE_FLOOR * _rms(problem.x)
+        changes["sigma_y"] = max(floor, min(problem.sigma_y, math.hypot(left, wrong)))
+        record["mismatch"] = wrong
+    elif "y" in changes:
+        changes["sigma_y"] = left
     level = problem.sigma_x
     if level > WORTH * _rms(problem.x):
         low = torch.tensordot(basis, problem.x, dims=1)
@@ -110,6 +118,52 @@ def msi_noise(problem: Problem) -> float:
     share = problem.sigma_x**2 * float(problem.response.square().sum(1).mean())
     pair = problem.sigma_y**2 + _DOUBT * share / problem.spatial.energy()
     return min(math.sqrt(pair), patch_noise(problem.y))
+
+
+def mismatch(problem: Problem, noise: float) -> float:
+    """What the images contradict each other by, whatever the blur; rms, in normalised units.
+
+    ``R X`` and ``H(Y)`` are the same but for noise. Where they are not, a blur or a shift that
+    was told wrongly is mended by a small kernel, fitted band by band, and leaves the HR-MSI as
+    true as it is. What no kernel mends, a scene that has changed or a response that is not
+    linear, is an error of the HR-MSI's data term.
+
+    Parameters
+    ----------
+    problem : Problem
+    noise : float
+        Standard deviation of the HR-MSI's noise.
+
+    Returns
+    -------
+    float
+        0 where it does not exceed what noise makes of it.
+    """
+    coarse = problem.spatial.forward(problem.y).double()
+    wanted = torch.tensordot(problem.response, problem.x, dims=1).double()
+    known = np.ones(problem.x.shape[-2:], dtype=bool)
+    if problem.mask_x is not None:
+        known &= problem.mask_x.cpu().numpy() > 0
+    if problem.mask_y is not None:
+        known &= problem.spatial.covered(problem.mask_y.cpu().numpy() > 0)
+    where = torch.as_tensor(np.flatnonzero(known), device=coarse.device)
+    free = len(where) - _TAPS**2 - 1
+    if free < _TAPS**2:
+        return 0.0
+    padded = functional.pad(coarse[None], (_TAPS // 2,) * 4, mode="replicate")[0]
+    left = 0.0
+    for image, target in zip(padded, wanted.flatten(1)[:, where], strict=True):
+        around = image.unfold(0, _TAPS, 1).unfold(1, _TAPS, 1).reshape(-1, _TAPS**2)[where]
+        design = torch.cat([around, torch.ones_like(around[:, :1])], 1)
+        kernel = torch.linalg.lstsq(design, target[:, None]).solution
+        left += float((target - (design @ kernel)[:, 0]).square().sum()) / free
+    share = problem.sigma_x**2 * float(problem.response.square().sum(1).mean())
+    expected = share + noise**2 * problem.spatial.energy()
+    return math.sqrt(max(0.0, left / len(padded) - _CERTAIN * expected))
+
+
+_TAPS = 3  # a side, of the kernels
+_CERTAIN = 1.2  # times the variance that is expected: more than its estimates are off by
 
 
 def _rms(image: Tensor) -> float:

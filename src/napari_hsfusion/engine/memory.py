@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,14 @@ def ladder(
 ) -> list[Rung]:
     """Rungs from the plain run down: the economies on the device, then those on a spare one."""
     devices = [device] if spare is None or spare == device else [device, spare]
-    return [Rung(where, economy) for where in devices for economy in economies]
+    rungs = []
+    for where in devices:
+        for economy in economies:
+            # parts of a stage stand side by side on a CPU's cores alone
+            rung = Rung(where, economy if where.type == "cpu" else replace(economy, alone=False))
+            if rung not in rungs:
+                rungs.append(rung)
+    return rungs
 
 
 @dataclass(frozen=True)

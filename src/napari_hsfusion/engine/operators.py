@@ -186,9 +186,7 @@ class SpatialDegradation:
                 out |= (reach_y @ weight @ reach_x.T) > 0.5
         return out
 
-    def covered(
-        self, known: npt.NDArray[np.bool_], share: float = 0.9
-    ) -> npt.NDArray[np.bool_]:
+    def covered(self, known: npt.NDArray[np.bool_], share: float = 0.9) -> npt.NDArray[np.bool_]:
         """Low-resolution pixels (h, w) of whose weight a share is on known pixels (H, W).
 
         Weights count by their size, whatever their sign.

@@ -50,12 +50,15 @@ class Posterior:
         One a partition; of the pair, or of what was made of it by denoising.
     mean : Tensor, shape (d, H, W)
         Mean of their solutions.
+    alone : bool
+        Draw one sample at a time.
     """
 
     problem: Problem
     basis: Tensor
     systems: Sequence[System]
     mean: Tensor
+    alone: bool = False
 
     def deviation(
         self, samples: int, generator: torch.Generator, cancel: CancelToken
@@ -63,7 +66,7 @@ class Posterior:
         """Draw `samples` samples, a step each, the partitions taking turns."""
         like = self.mean
         threads = threads_for(like.numel())
-        crew = Crew.of(like.device, like.numel())
+        crew = Crew.of(like.device, like.numel(), self.alone)
         count = len(self.systems)
         dimensions, *shape = like.shape
         total = like.new_zeros(dimensions, dimensions, *shape)
@@ -80,7 +83,7 @@ class Posterior:
             own_samples = len(range(k, samples, count))
             # the noise is drawn here, one sample after the other, whoever works them out
             draws = (
-                partial(_varying_mean, system, local, system.equations.draw(generator))
+                partial(_varying_mean, system, local, system.equations.draw(generator), cancel)
                 for _ in range(own_samples)
             )
             for image in crew.in_order(draws, own_samples):
@@ -98,11 +101,12 @@ class Posterior:
         )
 
 
-def _varying_mean(system: System, local: Tensor, noise: Tensor) -> Tensor:
+def _varying_mean(system: System, local: Tensor, noise: Tensor, cancel: CancelToken) -> Tensor:
     """Mean of every pixel given all others of one sample, of which the expectation is zero.
 
     `noise` is what :meth:`~.observation.NormalEquations.draw` gives.
     """
+    cancel.check()
     equations = system.equations
     sample, _ = equations.solve(
         noise, torch.zeros_like(noise), iterations=_ITERATIONS, tolerance=_TOLERANCE

@@ -3,7 +3,7 @@
 torch's own threads split single operations: on images of usual size most of these are so
 short that several threads gain little, and where another program takes a core they wait for
 each other by spinning, many times slower than one. Parts that need nothing of each other
-have a thread each instead. They are the same to the last bit however many are at work.
+have a thread each instead: the same to the last bit however many are at work.
 """
 
 from __future__ import annotations
@@ -39,8 +39,11 @@ class Crew:
 
     @classmethod
     def of(cls, device: torch.device, values: int, alone: bool = False) -> Crew:
-        """Crew for images of so many values; on a GPU, and `alone`, one task at a time."""
-        return cls(1 if alone else workers(device), threads_for(values))
+        """Crew for images of so many values; on a GPU, and `alone`, one task at a time.
+
+        Alone a task has one thread too, and so the bits that it has beside others.
+        """
+        return cls(1, 1) if alone else cls(workers(device), threads_for(values))
 
     def in_order(self, tasks: Iterable[Callable[[], T]], count: int) -> Iterator[T]:
         """Results of `count` tasks, in the order of the tasks.
@@ -63,11 +66,12 @@ class Crew:
             return
         own = torch.get_num_threads()
         each = self.threads or max(1, self.cores // hands)
-        pool = ThreadPoolExecutor(hands, "worker", torch.set_num_threads, (each,))
+        pool = ThreadPoolExecutor(hands, "worker", _use_threads, (each,))
         ahead: deque[Future[T]] = deque()
+        failed: list[BaseException] = []
         try:
             for task in tasks:
-                ahead.append(pool.submit(task))
+                ahead.append(pool.submit(_unless, failed, task))
                 if len(ahead) > hands:
                     yield ahead.popleft().result()
             while ahead:
@@ -75,6 +79,22 @@ class Crew:
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(own)  # threads that start later take the last that was set
+
+
+def _unless(failed: list[BaseException], task: Callable[[], T]) -> T:
+    """Result of a task, which does not start where another has failed."""
+    if failed:
+        raise failed[0]
+    try:
+        return task()
+    except BaseException as error:
+        failed.append(error)
+        raise
+
+
+def _use_threads(count: int) -> None:
+    torch.get_num_threads()  # else a thread's first operation takes what was last set anywhere
+    torch.set_num_threads(count)
 
 
 def workers(device: torch.device) -> int:

@@ -158,7 +158,9 @@ def _proximal(
         made = drained(both(pair))
         return made.mean(share), made.systems
 
-    sampling = CalibratedSampling(Posterior(given, basis, found.systems, start), closed)
+    sampling = CalibratedSampling(
+        Posterior(given, basis, found.systems, start, context.economy.alone), closed
+    )
     if not learnt:
         return Outcome(start, basis, record, sampling=sampling)
     network, _, origin = yield from _networks(problem, params, context, False)

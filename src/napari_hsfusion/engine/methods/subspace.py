@@ -19,8 +19,8 @@ from ..events import Event, Preview, Started, Step
 from ..observation import Problem
 from ..posterior import Posterior, posterior_cost
 from ..subspace import System, choose_prior, resolve_dimensions, solve_map, spectral_basis
-from ..working_memory import Sizes
 from ..workers import workers
+from ..working_memory import Sizes
 from .base import Context, Method, Outcome, Shape
 
 
