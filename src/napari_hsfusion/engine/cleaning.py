@@ -151,15 +151,18 @@ def mismatch(problem: Problem, noise: float) -> float:
     if free < _TAPS**2:
         return 0.0
     padded = functional.pad(coarse[None], (_TAPS // 2,) * 4, mode="replicate")[0]
-    left = 0.0
+    left = apart = 0.0
     for image, target in zip(padded, wanted.flatten(1)[:, where], strict=True):
         around = image.unfold(0, _TAPS, 1).unfold(1, _TAPS, 1).reshape(-1, _TAPS**2)[where]
         design = torch.cat([around, torch.ones_like(around[:, :1])], 1)
         kernel = torch.linalg.lstsq(design, target[:, None]).solution
-        left += float((target - (design @ kernel)[:, 0]).square().sum()) / free
+        left += float((target - (design @ kernel)[:, 0]).square().sum()) / (free * len(padded))
+        apart += float((target - around[:, _TAPS**2 // 2]).square().mean()) / len(padded)
     share = problem.sigma_x**2 * float(problem.response.square().sum(1).mean())
     expected = share + noise**2 * problem.spatial.energy()
-    return math.sqrt(max(0.0, left / len(padded) - _CERTAIN * expected))
+    # a kernel of LR pixels cannot mend what is aliased: up to half of the contradiction
+    mended = 0.25 * max(0.0, apart - expected)
+    return math.sqrt(max(0.0, left - _CERTAIN * expected - mended))
 
 
 _TAPS = 3  # a side, of the kernels
