@@ -50,11 +50,14 @@ def cases() -> Iterator[Case]:
     yield Case("subspace", "classes", 103, 256)
     yield Case("subspace", "default", 103, 128, samples=4)
     yield Case("args-diff", "fast", 103, 128, samples=4)
-    yield Case("args-diff", "fast", 103, 256, threads=2)
+    for bands, side in ((31, 64), (103, 256), (31, 512)):
+        yield Case("args-diff", "fast", bands, side, threads=2)
+    yield Case("args-diff", "fast", 103, 128, threads=2, samples=4)
     yield Case("args-diff", "fast", 31, 384, settings={"denoise": False})
     short: dict[str, Any] = {"spatial_steps": 3, "levels": 2}
     yield Case("args-diff", "balanced", 31, 64, settings=short)
-    yield Case("args-diff", "balanced", 103, 256, settings=short)
+    for threads in (1, 2):
+        yield Case("args-diff", "balanced", 103, 256, threads=threads, settings=short)
     yield Case("args-diff", "balanced", 31, 128, settings={**short, "spatial_base": 64})
     short = {"T": 2, "spatial_steps": 2, "spectral_steps": 2, "spatial_batch": 4}
     small = {"spatial_base": 16, "spatial_levels": 2, "spatial_blocks": 1, "spatial_patch": 32}

@@ -94,9 +94,9 @@ def _factors(y: npt.NDArray[np.floating], factor: float, contrast: float) -> Flo
     """What every pixel's deviation was multiplied by, (H, W)."""
     import torch
 
-    from napari_hsfusion.engine.calibration import relief
+    from napari_hsfusion.engine.calibration import contrast_shape
 
-    return np.asarray(factor * np.exp(0.5 * contrast * relief(torch.as_tensor(y)).numpy()))
+    return np.asarray(factor * contrast_shape(torch.as_tensor(y), contrast).numpy())
 
 
 def reference_noise(z: npt.NDArray[np.floating]) -> Floats:

@@ -121,6 +121,21 @@ def test_the_fit() -> None:
     assert flat[1] == 0.0
 
 
+def test_the_shape_is_bounded() -> None:
+    """Grows with the contrast, and by no more than four either way; no exponent, no shape."""
+    flat = torch.full((2, 24, 24), 0.5, dtype=torch.float64)
+    flat += 1e-5 * torch.randn(flat.shape, generator=torch.Generator().manual_seed(0))
+    flat[:, 11:13, 11:13] += 0.4
+    relief = calibration.relief(flat)
+    assert float(relief.max()) > 4  # unbounded, more than sevenfold
+    shape = calibration.contrast_shape(flat, 1.0)
+    assert float(shape.max()) == 4.0
+    assert float(shape.min()) >= 0.25
+    small = calibration.contrast_shape(flat, 0.1)
+    torch.testing.assert_close(small, torch.exp(0.05 * relief))
+    torch.testing.assert_close(calibration.contrast_shape(flat, 0.0), torch.ones_like(relief))
+
+
 def test_the_strength_of_the_detail() -> None:
     """Variances a hundred times too small make the HR-MSI's detail ten times too strong."""
     _, p = pair()

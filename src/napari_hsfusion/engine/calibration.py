@@ -82,7 +82,7 @@ class CalibratedSampling:
         )
         factor = max(1.0, factor * stronger)  # a model leaves out; the trial may be flat
         record: dict[str, Any] = {"calibration": {"factor": factor, "contrast": exponent}}
-        shape = torch.exp(0.5 * exponent * relief(problem.y))
+        shape = contrast_shape(problem.y, exponent)
         return replace(found, factor=factor * shape, record=record)
 
 
@@ -96,6 +96,17 @@ def relief(image: Tensor) -> Tensor:
         return torch.zeros_like(contrast)
     logarithm = torch.log(contrast + _FAINT * whole)
     return logarithm - logarithm.mean()
+
+
+def contrast_shape(image: Tensor, exponent: float) -> Tensor:
+    """What deviations are multiplied by at every pixel for its contrast, shape (H, W).
+
+    Between 1 / 4 and 4: a scene that is flat but for its edges has contrasts of many orders.
+    """
+    return torch.exp(0.5 * exponent * relief(image)).clamp_(1 / _STEEP, _STEEP)
+
+
+_STEEP = 4.0
 
 
 def detail_strength(problem: Problem, basis: Tensor, systems: Sequence[System]) -> float:

@@ -155,7 +155,10 @@ def mismatch(problem: Problem, noise: float) -> float:
     for image, target in zip(padded, wanted.flatten(1)[:, where], strict=True):
         around = image.unfold(0, _TAPS, 1).unfold(1, _TAPS, 1).reshape(-1, _TAPS**2)[where]
         design = torch.cat([around, torch.ones_like(around[:, :1])], 1)
-        kernel = torch.linalg.lstsq(design, target[:, None]).solution
+        # of the normal equations: lstsq's last bits depend on where its arrays lie
+        gram = design.T @ design
+        gram.diagonal().add_(1e-12 * gram.trace())
+        kernel = torch.linalg.solve(gram, design.T @ target[:, None])
         left += float((target - (design @ kernel)[:, 0]).square().sum()) / (free * len(padded))
         apart += float((target - around[:, _TAPS**2 // 2]).square().mean()) / len(padded)
     share = problem.sigma_x**2 * float(problem.response.square().sum(1).mean())

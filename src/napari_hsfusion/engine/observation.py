@@ -135,11 +135,7 @@ class Observation:
 
 
 NOISE_FLOOR = 2e-3
-"""Noise, of the image's rms, that is reckoned with at least (54 dB).
-
-Exact data make the systems nearly singular: conjugate gradients take thousands of iterations,
-and what the subspace leaves out counts for more than so little noise.
-"""
+"""Noise, of an image's rms, that is reckoned with at least: exact data make systems singular."""
 
 
 def valid_pixels(
