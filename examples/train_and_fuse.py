@@ -13,7 +13,7 @@ import napari_hsfusion as hs
 from napari_hsfusion.scene import demo_scene
 
 SENSORS = {"scale": 4, "psf": "gauss3-bicubic", "srf": "gaussian:480/70,560/60,660/60"}
-SMALL = {"steps": 30, "patch": 32, "rate": 1e-3, "validate_every": 15, "validation_side": 64}
+SMALL = {"steps": 60, "patch": 32, "rate": 1e-3, "validate_every": 15, "validation_side": 64}
 
 
 def make_folder(folder: str, seeds: range) -> Path:

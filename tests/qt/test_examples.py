@@ -95,7 +95,7 @@ def test_own_responses(play: Play) -> None:
 
 def test_train_and_fuse(play: Play) -> None:
     text = play("train_and_fuse")
-    assert "network.safetensors: 30 steps on 3 scenes" in text
+    assert "network.safetensors: 60 steps on 3 scenes" in text
     after, before = (float(word) for word in text.split("validation ")[1].split()[0:3:2])
     assert after > before
     cube = hs.open_cube("fused.tif")
