@@ -125,7 +125,7 @@ def _interpolated(image: npt.NDArray[np.float32], observation: Observation) -> F
     """Cubic interpolation (H, W) of an LR band (h, w); NaN stays NaN and does not spread."""
     import torch
 
-    from .engine.observation import fill_invalid
+    from .engine.validity import fill_invalid
 
     spatial = observation.spatial
     known = np.isfinite(image)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from small_pairs import CPU, dense, observation, problem, response, scene
 
-from napari_hsfusion.engine.observation import NormalEquations, Observation, fill_invalid
+from napari_hsfusion.engine.observation import NormalEquations, Observation
 from napari_hsfusion.engine.operators import SpatialDegradation, SpectralResponse
+from napari_hsfusion.engine.validity import fill_invalid
 from napari_hsfusion.errors import PairError
 
 

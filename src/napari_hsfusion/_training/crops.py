@@ -19,8 +19,8 @@ from .._responses import spatial_operator
 from ..engine.diffusion.edges import edge_magnitude, edge_map
 from ..engine.emr.batch import Batch
 from ..engine.events import CancelToken
-from ..engine.observation import fill_invalid
 from ..engine.operators import SpatialDegradation
+from ..engine.validity import fill_invalid
 from ..errors import CubeError, ParameterError
 from .scenes import Scene, SceneSet
 from .sensors import Sensors

@@ -18,6 +18,7 @@ from torch.nn import functional
 from .denoise import Grouping, nonlocal_bayes, patch_noise
 from .events import CancelToken
 from .observation import NOISE_FLOOR, Problem
+from .validity import usable_pixels
 from .workers import ALONE, Crew
 
 WORTH = 2e-3
@@ -141,11 +142,7 @@ def mismatch(problem: Problem, noise: float) -> float:
     """
     coarse = problem.spatial.forward(problem.y).double()
     wanted = torch.tensordot(problem.response, problem.x, dims=1).double()
-    known = np.ones(problem.x.shape[-2:], dtype=bool)
-    if problem.mask_x is not None:
-        known &= problem.mask_x.cpu().numpy() > 0
-    if problem.mask_y is not None:
-        known &= problem.spatial.covered(problem.mask_y.cpu().numpy() > 0)
+    known = usable_pixels(problem.spatial, problem.mask_x, problem.mask_y)
     where = torch.as_tensor(np.flatnonzero(known), device=coarse.device)
     free = len(where) - _TAPS**2 - 1
     if free < _TAPS**2:

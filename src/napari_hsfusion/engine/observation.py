@@ -15,14 +15,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from ..errors import PairError
 from .noise import estimate_noise_x, estimate_noise_y
 from .operators import SpatialDegradation, SpectralResponse
-
-BoolArray = npt.NDArray[np.bool_]
+from .validity import BoolArray, fill_invalid, mask_of, valid_pixels
 
 
 class Observation:
@@ -128,50 +126,14 @@ class Observation:
             sigma_x=sigma_x,
             sigma_y=sigma_y,
             scale=scale,
-            mask_x=_mask(self.valid_x, device, dtype),
-            mask_y=_mask(self.valid_y, device, dtype),
+            mask_x=mask_of(self.valid_x, device, dtype),
+            mask_y=mask_of(self.valid_y, device, dtype),
             wavelengths=self.wavelengths,
         )
 
 
 NOISE_FLOOR = 2e-3
 """Noise, of an image's rms, that is reckoned with at least: exact data make systems singular."""
-
-
-def valid_pixels(
-    image: npt.NDArray[np.generic], given: npt.ArrayLike | None, name: str
-) -> BoolArray:
-    """Pixels (H, W) of `image` (band, y, x) that are finite in every band, and `given`.
-
-    Raises
-    ------
-    PairError
-        If the mask has another shape, or no pixel is left; it calls the image `name`.
-    """
-    valid: BoolArray = np.isfinite(image).all(0)
-    if given is not None:
-        mask = np.asarray(given, dtype=bool)
-        if mask.shape != valid.shape:
-            raise PairError(f"{name}: mask of {mask.shape} for an image of {valid.shape}")
-        valid &= mask
-    if not valid.any():
-        raise PairError(f"{name}: no pixel has a value in every band used")
-    return valid
-
-
-def _mask(valid: BoolArray, device: torch.device, dtype: torch.dtype) -> Tensor | None:
-    if valid.all():
-        return None
-    return torch.as_tensor(valid).to(device, dtype)
-
-
-def fill_invalid(image: npt.NDArray[np.generic], valid: BoolArray) -> npt.NDArray[np.float64]:
-    """Copy of `image` (band, y, x) with the nearest valid pixel where `valid` is False."""
-    out = np.asarray(image, dtype=np.float64)
-    if valid.all():
-        return out
-    nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
-    return np.asarray(out[:, nearest[0], nearest[1]])
 
 
 @dataclass(frozen=True)

@@ -214,22 +214,25 @@ def posterior_cost(
     cores : int
         That draw samples at the same time.
     """
+    hands = max(1, min(cores, math.ceil(samples / partitions)))  # a partition's at a time
     solve = _SOLVES * d * pixels * (2 * rows + 3 * d) / _RATE
     local = d**3 * pixels / _INVERTING
     composing = d * d * bands * pixels / _RATE
+    each = images(_HELD * d, pixels)  # of the solves; that of one is counted below
     return {
-        "seconds": (samples / cores + 2 * partitions) * solve
+        "seconds": (samples / hands + 2 * partitions) * solve
         + partitions * local / cores
         + composing,
         "bytes": LOADED
         + DECOMPOSITIONS
         + images(4 * d * d + 2 * bands + (8 + 2 * partitions) * d, pixels)
-        + together(cores, images(11 * d, pixels))
-        - images(11 * d, pixels)
+        + together(hands, each)
+        - each
         + 3 * 8.0 * d * d * min(pixels, _PIXELS),
     }
 
 
+_HELD = 11  # coefficient images of a solve
 _SOLVES = 60  # conjugate-gradient iterations of a sample: measured
 _RATE = 2e10  # multiply-adds a second on one core: measured
 _INVERTING = 4e8  # entries of d x d x d a second: measured

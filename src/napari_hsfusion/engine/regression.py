@@ -27,6 +27,7 @@ from torch import Tensor
 from .events import CancelToken
 from .observation import Problem
 from .subspace import places, whiten
+from .validity import usable_pixels
 from .workers import ALONE, Crew
 
 
@@ -238,14 +239,9 @@ class _Images:
 
 
 def _usable(problem: Problem) -> npt.NDArray[np.bool_]:
-    """Valid LR pixels that see hardly any but valid HR pixels; the valid ones if there are none."""
-    valid = np.ones(problem.x.shape[-2:], dtype=bool)
-    if problem.mask_x is not None:
-        valid = problem.mask_x.cpu().numpy() > 0
-    if problem.mask_y is None:
-        return valid
-    both = valid & problem.spatial.covered(problem.mask_y.cpu().numpy() > 0)
-    return both if both.any() else valid
+    """LR pixels to fit: those that are usable, or all valid ones if there are none."""
+    usable = usable_pixels(problem.spatial, problem.mask_x, problem.mask_y)
+    return usable if usable.any() else usable_pixels(problem.spatial, problem.mask_x, None)
 
 
 def blend_share(plain: Tensor, regressed: Tensor, truth: Tensor, mask: Tensor | None) -> float:

@@ -23,9 +23,9 @@ from torch import Tensor
 from ..errors import PairError, ResponseError
 from .decimation import kernel_phase
 from .kernels import PSFEstimate, fit_kernel
-from .observation import fill_invalid, valid_pixels
 from .operators import SpatialDegradation
 from .spectral_fit import SRFEstimate, fit_srf, signal_directions
+from .validity import fill_invalid, valid_pixels
 
 Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Generator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from .events import CancelToken, Step
 from .observation import Problem
 from .operators import SpatialDegradation
 from .subspace import System
+from .validity import usable_pixels
 
 WEIGHTS = (0.01, 0.03, 0.1, 0.3, 1.0)
 _RATIO = 2
@@ -45,11 +45,7 @@ def half_scale(problem: Problem) -> Problem | None:
     coarse = down.forward(problem.x[:, :h, :w].contiguous())
     mask_y = mask_x = None
     if problem.mask_x is not None or problem.mask_y is not None:
-        usable = np.ones(problem.x.shape[-2:], dtype=bool)
-        if problem.mask_x is not None:
-            usable &= problem.mask_x.cpu().numpy() > 0
-        if problem.mask_y is not None:
-            usable &= problem.spatial.covered(problem.mask_y.cpu().numpy() > 0)
+        usable = usable_pixels(problem.spatial, problem.mask_x, problem.mask_y)
         fine_valid = usable[:h, :w]
         coarse_valid = down.covered(fine_valid)
         if not coarse_valid.any():

@@ -254,15 +254,20 @@ def _economies(params: ArgsDiffParams) -> Sequence[Economy]:
 
 
 def _sampling_cost(
-    x_shape: Shape, y_shape: Shape, params: ArgsDiffParams, device: torch.device, samples: int
+    x_shape: Shape,
+    y_shape: Shape,
+    params: ArgsDiffParams,
+    device: torch.device,
+    samples: int,
+    economy: Economy,
 ) -> dict[str, float]:
     if params.sampler == "published":
-        cost = args_diff_cost(x_shape, y_shape, params, device, False)
+        cost = args_diff_cost(x_shape, y_shape, params, device, False, economy)
         cubes = 4 * 4.0 * x_shape[0] * y_shape[1] * y_shape[2]
         return {"seconds": samples * cost["sampling_seconds"], "bytes": cost["bytes"] + cubes}
     d = params.d or min(_MOST, x_shape[0])
     pixels = y_shape[1] * y_shape[2]
-    cores = workers(device)
+    cores = 1 if economy.alone else workers(device)
     return posterior_cost(pixels, d, x_shape[0], x_shape[1], samples, params.partitions, cores)
 
 

@@ -58,7 +58,7 @@ Runner = Callable[[Problem, Any, Context], Generator[Event, None, Outcome]]
 Shape = tuple[int, ...]
 Estimator = Callable[[Shape, Shape, Any, torch.device], dict[str, float]]
 Economies = Callable[[Any], Sequence[Economy]]
-SamplingEstimator = Callable[[Shape, Shape, Any, torch.device, int], dict[str, float]]
+SamplingEstimator = Callable[[Shape, Shape, Any, torch.device, int, Economy], dict[str, float]]
 
 
 Settled = Callable[[Problem, Any, torch.device], Any]
@@ -131,11 +131,12 @@ class Method(Generic[P]):
         params: P,
         device: torch.device,
         samples: int,
+        economy: Economy = PLAIN,
     ) -> dict[str, float]:
         self.check_samples(samples)
         if self.sampling_estimator is None or not samples or not cost:
             return dict(cost)
-        more = self.sampling_estimator(x_shape, y_shape, params, device, samples)
+        more = self.sampling_estimator(x_shape, y_shape, params, device, samples, economy)
         return {
             **cost,
             "seconds": cost["seconds"] + more["seconds"],
@@ -274,7 +275,9 @@ class Method(Generic[P]):
             first = next(run)
             assert isinstance(first, Started)
             cost = first.estimate or self.estimator(*shapes, params, context.device)
-            cost = self._with_samples(cost, *shapes, params, context.device, context.samples)
+            cost = self._with_samples(
+                cost, *shapes, params, context.device, context.samples, context.economy
+            )
             if descent.settles(cost.get("bytes", 0.0)):
                 break
             run.close()

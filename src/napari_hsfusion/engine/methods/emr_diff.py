@@ -253,9 +253,15 @@ def _preview(stage: str, index: int, total: int, cube: Tensor, problem: Problem)
 
 
 def _sampling_cost(
-    x_shape: Shape, y_shape: Shape, params: EmrDiffParams, device: torch.device, samples: int
+    x_shape: Shape,
+    y_shape: Shape,
+    params: EmrDiffParams,
+    device: torch.device,
+    samples: int,
+    economy: Economy,
 ) -> dict[str, float]:
-    cost = emr_cost(x_shape, y_shape, params, device, train=False)
+    where = replace(params, tile=params.tile or economy.tile)
+    cost = emr_cost(x_shape, y_shape, where, device, train=False)
     cubes = 4 * 4.0 * x_shape[0] * y_shape[1] * y_shape[2]
     seconds = cost.get("sampling_seconds", cost["seconds"])
     return {"seconds": samples * seconds, "bytes": cost["bytes"] + cubes}

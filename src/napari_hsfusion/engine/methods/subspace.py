@@ -16,6 +16,7 @@ from .. import working_memory as memory
 from ..calibration import CalibratedSampling
 from ..device import limited_threads, threads_for
 from ..events import Event, Preview, Started, Step
+from ..memory import Economy
 from ..observation import Problem
 from ..posterior import Posterior, posterior_cost
 from ..subspace import System, choose_prior, resolve_dimensions, solve_map, spectral_basis
@@ -72,7 +73,12 @@ def _estimate(
 
 
 def _sampling(
-    x_shape: Shape, y_shape: Shape, params: SubspaceParams, device: torch.device, samples: int
+    x_shape: Shape,
+    y_shape: Shape,
+    params: SubspaceParams,
+    device: torch.device,
+    samples: int,
+    economy: Economy,
 ) -> dict[str, float]:
     d = params.d or min(10, x_shape[0])
     pixels = y_shape[1] * y_shape[2]
