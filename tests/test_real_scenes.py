@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from napari_hsfusion import api, make_cube
+from napari_hsfusion.engine.observation import NormalEquations
 
 SRF = "gaussian:485/70,560/80,660/60,790/90"
 
@@ -68,14 +71,26 @@ def test_a_blur_that_is_told_wrongly(shared_data: Callable[[str], Path], told: s
     assert found["args-diff"]["sam"] < found["subspace"]["sam"]
 
 
-def test_hardly_any_noise_and_few_bands(shared_data: Callable[[str], Path]) -> None:
+def test_hardly_any_noise_and_one_band(
+    shared_data: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Conjugate gradients reach their end with exact data and one broad band as well."""
-    scene = crop(shared_data("scenes/pavia_centre_100x100x102_uint16.npz"), 430, 860)
+    solve, ends = NormalEquations.solve, []
+
+    def spied(*arguments: Any, **options: Any) -> tuple[torch.Tensor, int]:
+        found = solve(*arguments, **options)
+        ends.append(found[1] < options["iterations"])
+        return found
+
+    monkeypatch.setattr(NormalEquations, "solve", spied)
+    scene = crop(shared_data("pairs/houston2018_hs128x128x48_rgb512x512.npz"), 380, 1050)
     pair = api.simulate(scene, 4, "gaussian:1.7", "gaussian:640/400", None, 0)
-    made = {
-        method: api.fuse(pair.lr_hsi, pair.hr_msi, method=method, preset=preset)
+    found = {
+        method: api.evaluate(
+            scene, api.fuse(pair.lr_hsi, pair.hr_msi, method=method, preset=preset), 4
+        )
         for method, preset in (("subspace", None), ("args-diff", "fast"))
     }
-    found = {method: api.evaluate(scene, cube, 4) for method, cube in made.items()}
-    assert found["args-diff"]["psnr"] > found["subspace"]["psnr"] - 0.05
-    assert made["subspace"].attrs["record"]["iterations"] < 200
+    assert found["args-diff"]["psnr"] > found["subspace"]["psnr"] + 0.5
+    assert len(ends) > 10
+    assert all(ends)

@@ -169,6 +169,7 @@ def test_a_pair_without_noise_is_left_alone() -> None:
     assert record == {"denoised_x": 0.0, "denoised_y": 0.0, "mismatch": 0.0}
     assert cleaned.x is p.x
     assert cleaned.y is p.y
+    assert cleaned.sigma_y == pytest.approx(NOISE_FLOOR * float(p.x.square().mean().sqrt()))
 
 
 def test_responses_that_are_off_do_not_blur_the_image() -> None:

@@ -10,6 +10,8 @@ from torch import nn
 
 from napari_hsfusion.engine.emr.config import EmrConfig
 from napari_hsfusion.engine.emr.cost import emr_cost, work_per_pixel
+from napari_hsfusion.engine.memory import PLAIN, Economy
+from napari_hsfusion.engine.methods import get_method
 from napari_hsfusion.engine.nets.baf_unet import ARCHITECTURES, BAFUNet, Layout
 from napari_hsfusion.params import EmrDiffParams
 
@@ -40,6 +42,21 @@ def test_work_is_counted_exactly(architecture: str) -> None:
     layout = Layout(5, 7, 6, architecture)
     found = counted(BAFUNet(layout).eval(), layout, 32)
     assert work_per_pixel(layout) * 32**2 == pytest.approx(found, rel=1e-12)
+
+
+def test_samples_in_smaller_tiles_take_less() -> None:
+    """Unless the parameters name a side."""
+    estimate = get_method("emr-diff").sampling_estimator
+    assert estimate is not None
+    shapes, device = ((31, 64, 64), (3, 512, 512)), torch.device("cpu")
+
+    def needed(params: EmrDiffParams, economy: Economy) -> float:
+        return estimate(*shapes, params, device, 2, economy)["bytes"]
+
+    params = EmrDiffParams()
+    assert needed(params, Economy(tile=32)) < needed(params, PLAIN)
+    told = EmrDiffParams(tile=64)
+    assert needed(told, Economy(tile=32)) == needed(told, PLAIN)
 
 
 def test_what_costs() -> None:

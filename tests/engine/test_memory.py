@@ -15,7 +15,7 @@ from small_pairs import CPU, observation
 from napari_hsfusion.engine import memory, selflearning
 from napari_hsfusion.engine.cost import args_diff_cost
 from napari_hsfusion.engine.events import Event, Finished, Notice, Started
-from napari_hsfusion.engine.memory import Descent, Economy, Rung, TooLarge, ladder, ran_out
+from napari_hsfusion.engine.memory import PLAIN, Descent, Economy, Rung, TooLarge, ladder, ran_out
 from napari_hsfusion.engine.methods import args_diff, emr_diff, get_method
 from napari_hsfusion.engine.nets.build import spatial_network
 from napari_hsfusion.engine.nets.initialise import initialise
@@ -89,6 +89,24 @@ def test_what_a_run_expects_is_of_the_dimensions_it_finds() -> None:
     unsettled = method.estimate(*shapes, params, CPU, 2)
     assert started.estimate["uncertainty_seconds"] < unsettled["uncertainty_seconds"]
     assert finished.record["parameters"]["d"] is None
+
+
+def test_samples_are_counted_in_the_economy_that_is_taken(free: dict[str, float | None]) -> None:
+    """Where they alone are too much, the next rung is taken, and its samples are announced."""
+    free["cpu"] = 1e11
+
+    def estimate(*arguments: Any) -> dict[str, float]:
+        return {"seconds": 1.0, "bytes": 1e12 / arguments[-1].parts ** 3}
+
+    method = replace(
+        get_method("subspace"),
+        sampling_estimator=estimate,
+        economies=lambda _: [PLAIN, Economy(2), Economy(4)],
+    )
+    _, pair = observation()
+    started, *_, finished = method.run(pair, method.presets["default"], samples=2)
+    assert started.estimate["bytes"] == 1e12 / 4**3
+    assert finished.record["fallback"]["training_parts"] == 4
 
 
 def test_a_run_does_what_it_says_of_memory(

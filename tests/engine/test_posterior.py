@@ -128,6 +128,29 @@ def test_what_is_exact_needs_few_samples() -> None:
     assert np.std(ratio) < 0.25  # of two plain samples it would be 0.48
 
 
+def test_a_sample_does_not_begin_where_the_run_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those at work beside the one that sees it first have been taken already."""
+    made = _posterior(problem(), 1)
+    (system,) = made.systems
+    generator = torch.Generator().manual_seed(0)
+    token = CancelToken()
+    solves: list[object] = []
+    solve = type(system.equations).solve
+
+    def cancelling(*arguments: Any, **options: Any) -> Any:
+        solves.append(arguments)
+        token.cancel()
+        return solve(*arguments, **options)
+
+    monkeypatch.setattr(type(system.equations), "solve", cancelling)
+    local = posterior.local_covariance(system.equations, posterior.pixel_weights(made.problem))
+    noise = system.equations.draw(generator)
+    posterior._varying_mean(system, local, noise, token)
+    with pytest.raises(Cancelled):
+        posterior._varying_mean(system, local, noise, token)
+    assert len(solves) == 1
+
+
 def test_the_local_covariance_is_the_inverse_of_the_block() -> None:
     """Borders, gaps and classes included."""
     p = _masked_problem()
